@@ -1,0 +1,1 @@
+"""What every part of Trimton shares: its exceptions and safe writing of files."""

@@ -1,0 +1,1 @@
+"""Load, measure, compare served models. Knows nothing of how a variant was made."""

@@ -1,0 +1,60 @@
+"""What commands print: tables for people, one JSON object for machines, progress on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, for machines.")
+]
+
+
+def console() -> Console:
+    """Standard output for people."""
+    return Console(soft_wrap=False, highlight=False)
+
+
+def print_json(payload: Mapping[str, Any]) -> None:
+    """Print ``payload`` as the one JSON object of ``--json``."""
+    sys.stdout.write(json.dumps(payload, indent=2, allow_nan=False) + "\n")
+
+
+def progress() -> Progress:
+    """A progress display on standard error; silent where that is no terminal."""
+    screen = Console(stderr=True)
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
+    )
+
+
+def size_text(size_bytes: float) -> str:
+    """``size_bytes`` with a binary unit, three digits."""
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.3g} {unit}" if unit != "B" else f"{size_bytes:.0f} B"
+        size_bytes /= 1024
+    return f"{size_bytes:.3g} GiB"
+
+
+def count_text(count: float | None) -> str:
+    """``count`` with a decimal unit (k, M, G), three digits; "unknown" for None."""
+    if count is None:
+        return "unknown"
+    for unit in ("", "k", "M"):
+        if abs(count) < 1000:
+            return f"{count:.3g}{unit}" if unit else f"{count:.0f}"
+        count /= 1000
+    return f"{count:.3g}G"

@@ -1,0 +1,1 @@
+"""ONNX graph in, smaller ONNX graph out. Knows nothing of Triton."""
