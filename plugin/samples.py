@@ -4,15 +4,16 @@ A sample file is an ``.npz`` whose arrays are named as the model's inputs, first
 samples, with an optional integer array ``labels``. An array stored in a smaller integer
 type may be packed as the CF conventions describe: beside ``x`` stand the scalars
 ``x.scale_factor`` and ``x.add_offset``, and the value is ``x * scale_factor + add_offset``
-in float32. ``package.module:function`` names a function that yields dictionaries of arrays
-(one dictionary = one batch) instead.
+in float32. ``package.module:function`` or ``file.py:function`` names a function that yields
+dictionaries of arrays (one dictionary = one batch) instead.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -64,16 +65,26 @@ def load_samples(source: str | Path, specs: Sequence[InputSpec]) -> Samples:
     file, a missing input, a wrong shape or type, NaN or Inf, or a wrong number of labels.
     """
     text = str(source)
-    if not text.endswith(".npz") and ":" in text:
-        arrays = _call(text)
-    else:
-        arrays = _read(Path(source))
+    is_function = ":" in text and not text.endswith(".npz")
+    arrays = _call(text) if is_function else _read(Path(source))
     return check_samples(text, arrays, specs)
 
 
-def check_samples(
-    source: str, arrays: Mapping[str, Array], specs: Sequence[InputSpec]
-) -> Samples:
+def first_available(sources: Sequence[str], specs: Sequence[InputSpec]) -> Samples:
+    """The samples of the first source whose data is there; the last one must be."""
+    for source in sources[:-1]:
+        try:
+            return load_samples(source, specs)
+        except DataNotInstalledError:
+            continue
+    return load_samples(sources[-1], specs)
+
+
+class DataNotInstalledError(InputError):
+    """A data function says that what it reads is not installed on this machine."""
+
+
+def check_samples(source: str, arrays: Mapping[str, Array], specs: Sequence[InputSpec]) -> Samples:
     """Unpack ``arrays`` and check them against ``specs``; see load_samples for the errors."""
     known = {spec.name for spec in specs}
     inputs: dict[str, Array] = {}
@@ -158,7 +169,7 @@ def _cast(source: str, spec: InputSpec, array: Array) -> Array:
             f"{source}: array {spec.name!r} is {array.dtype} and holds values that do not fit "
             f"the model's {spec.dtype}."
         )
-    return cast(Array, cast_array)
+    return cast_array
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -178,23 +189,41 @@ def _read(path: Path) -> dict[str, Array]:
 
 
 def _call(source: str) -> dict[str, Array]:
-    module_name, _, function_name = source.partition(":")
+    function = _import(source)
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{source}: cannot be imported ({error}); give PACKAGE.MODULE:FUNCTION or an .npz file."
-        ) from error
-    batches = function()
-    if not isinstance(batches, Iterable):
-        raise InputError(f"{source}: must yield dictionaries of arrays.")
-    parts: dict[str, list[Array]] = {}
-    for batch in batches:
-        if not isinstance(batch, Mapping):
-            raise InputError(f"{source}: must yield dictionaries of arrays, not {type(batch)}.")
-        for name, value in batch.items():
-            parts.setdefault(str(name), []).append(np.asarray(value))
-    try:
+        batches = function()
+        if not isinstance(batches, Iterable):
+            raise InputError(f"{source}: must yield dictionaries of arrays.")
+        parts: dict[str, list[Array]] = {}
+        for batch in batches:
+            if not isinstance(batch, Mapping):
+                raise InputError(f"{source}: must yield dictionaries of arrays, not {type(batch)}.")
+            for name, value in batch.items():
+                parts.setdefault(str(name), []).append(np.asarray(value))
         return {name: np.concatenate(values) for name, values in parts.items()}
+    except FileNotFoundError as error:
+        raise DataNotInstalledError(f"{source}: its data is not there ({error}).") from error
     except ValueError as error:
-        raise InputError(f"{source}: batches of different shapes ({error}).") from error
+        raise InputError(f"{source}: its batches do not fit together ({error}).") from error
+
+
+def _import(source: str) -> Callable[[], object]:
+    module_name, _, function_name = source.rpartition(":")
+    try:
+        if module_name.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
+            if spec is None or spec.loader is None:
+                raise ImportError("no Python file")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(module_name)
+        function = getattr(module, function_name)
+    except (ImportError, AttributeError, ValueError, SyntaxError, FileNotFoundError) as error:
+        raise InputError(
+            f"{source}: cannot be imported ({error}); give PACKAGE.MODULE:FUNCTION, "
+            "FILE.py:FUNCTION or an .npz file."
+        ) from error
+    if not callable(function):
+        raise InputError(f"{source}: is no function.")
+    return cast(Callable[[], object], function)

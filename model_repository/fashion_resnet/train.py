@@ -2,7 +2,7 @@
 
 Run from anywhere, in an environment with the ``distill`` extra (torch)::
 
-    python model_repository/fashion_resnet/train.py --data /usr/share/datasets/fashion-mnist
+    python model_repository/fashion_resnet/train.py --checkpoint /tmp/fashion_resnet.pt
 
 Writes ``1/model.onnx`` (float32, opset 18, BatchNormalization left as trained),
 ``calibration.npz`` (512 training images) and ``evaluation.npz`` (2,000 test images).
@@ -18,7 +18,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
@@ -148,6 +150,112 @@ def train(model: nn.Module, data: Path, epochs: int, batch: int, rate: float, se
         )
 
 
+def to_onnx(model: nn.Module) -> onnx.ModelProto:
+    """The network as standard ONNX (opset 18), batch free, BatchNormalization not folded.
+
+    Written out operator by operator: torch's exporter either folds BatchNormalization or leaves
+    shape arithmetic around it.
+    """
+    weights = {name: value.float().numpy() for name, value in model.state_dict().items()}
+    nodes: list[onnx.NodeProto] = []
+    initializers: list[onnx.TensorProto] = []
+
+    def node(op: str, inputs: list[str], output: str, **attributes: object) -> str:
+        nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def weight(name: str) -> str:
+        initializers.append(numpy_helper.from_array(weights[name], name))
+        return name
+
+    def conv_bn(x: str, conv: str, bn: str, size: int, stride: int) -> str:
+        attributes = {
+            "kernel_shape": [size, size],
+            "strides": [stride, stride],
+            "pads": [size // 2] * 4,
+        }
+        y = node("Conv", [x, weight(f"{conv}.weight")], f"{conv}.out", **attributes)
+        parts = [weight(f"{bn}.{p}") for p in ("weight", "bias", "running_mean", "running_var")]
+        return node("BatchNormalization", [y, *parts], f"{bn}.out", epsilon=1e-5)
+
+    x = node("Relu", [conv_bn("input", "stem", "stem_bn", 3, 1)], "stem.relu")
+    index = 0
+    for _, count, stage_stride in STAGES:
+        for position in range(count):
+            block, stride = f"blocks.{index}", stage_stride if position == 0 else 1
+            y = node(
+                "Relu", [conv_bn(x, f"{block}.conv1", f"{block}.bn1", 3, stride)], f"{block}.relu1"
+            )
+            y = conv_bn(y, f"{block}.conv2", f"{block}.bn2", 3, 1)
+            if f"{block}.shortcut.0.weight" in weights:
+                x = conv_bn(x, f"{block}.shortcut.0", f"{block}.shortcut.1", 1, stride)
+            x = node("Relu", [node("Add", [y, x], f"{block}.sum")], f"{block}.relu2")
+            index += 1
+    pooled = node("GlobalAveragePool", [x], "pool")
+    features = node("Flatten", [pooled], "features", axis=1)
+    node(
+        "Gemm",
+        [features, weight("classifier.weight"), weight("classifier.bias")],
+        "logits",
+        transB=1,
+    )
+    graph = helper.make_graph(
+        nodes,
+        "fashion_resnet",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 1, 28, 28])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 10])],
+        initializers,
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    proto.producer_name = "trimton/model_repository/fashion_resnet/train.py"
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def write_samples(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Pixels stay uint8; ``value = pixel * scale_factor + add_offset`` is what the model takes."""
+    packing = {
+        "input.scale_factor": np.float32(1 / (255.0 * STD)),
+        "input.add_offset": np.float32(-MEAN / STD),
+    }
+    np.savez_compressed(path, input=images, labels=labels, **packing)
+
+
+def balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Sorted indices of ``count`` samples, the classes as equal in number as can be."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        mine = order[labels[order] == label]
+        rank[mine] = np.arange(len(mine))
+    return np.sort(np.lexsort((labels, rank))[:count])
+
+
+def write_model_folder(folder: Path, model: nn.Module, data: Path, seed: int) -> None:
+    """Write 1/model.onnx and the two sample files; print the figures of the model card."""
+    import onnxruntime
+
+    (folder / "1").mkdir(parents=True, exist_ok=True)
+    onnx.save_model(to_onnx(model), folder / "1" / "model.onnx")
+    train_images, train_labels = read_idx(data, "train")
+    chosen = balanced(train_labels, CALIBRATION_SAMPLES, seed)
+    write_samples(folder / "calibration.npz", train_images[chosen], train_labels[chosen])
+    images, labels = read_idx(data, "t10k")
+    part = balanced(labels, EVALUATION_SAMPLES, seed)
+    write_samples(folder / "evaluation.npz", images[part], labels[part])
+
+    session = onnxruntime.InferenceSession(
+        folder / "1" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    inputs = normalise(images).numpy()
+    logits = np.concatenate(
+        [session.run(None, {"input": inputs[i : i + 500]})[0] for i in range(0, len(inputs), 500)]
+    )
+    hits = logits.argmax(1) == labels
+    print(f"top-1 on the {len(hits):,} test images: {hits.mean():.4f} (ONNX Runtime, float32)")
+    print(f"top-1 on the {len(part):,} images of evaluation.npz: {hits[part].mean():.4f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
@@ -156,13 +264,18 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.1, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--checkpoint", type=Path, required=True, help="state_dict to write")
+    parser.add_argument("--export-only", action="store_true", help="read the checkpoint instead")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
     model = FashionResNet().to(memory_format=torch.channels_last)
-    train(model, options.data, options.epochs, options.batch, options.rate, options.seed)
-    torch.save(model.state_dict(), options.checkpoint)
+    if options.export_only:
+        model.load_state_dict(torch.load(options.checkpoint, weights_only=True))
+    else:
+        train(model, options.data, options.epochs, options.batch, options.rate, options.seed)
+        torch.save(model.state_dict(), options.checkpoint)
+    write_model_folder(Path(__file__).parent, model.eval(), options.data, options.seed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,205 @@
+"""The recipe: one YAML file that says what to compress, how to measure it, and what must hold.
+
+Its keys, types and defaults stand here; trimton.plugin.recipe_file reads it. Relative paths in
+a recipe are relative to the recipe's own folder. ``recipe.schema.json`` beside this module is
+its JSON schema, for editors.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BASELINE = "baseline"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+
+class Settings(BaseModel):
+    """Base of the recipe's parts: immutable, unknown keys refused, no silent type changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelSettings(Settings):
+    """Which model of which repository is the baseline."""
+
+    repository: str = Field(description="Folder of the Triton model repository.")
+    name: str = Field(description="Name of the model in it.")
+    version: int | None = Field(None, ge=1, description="Version number; the latest if absent.")
+
+
+class DataSettings(Settings):
+    """Where samples come from: an .npz, PACKAGE.MODULE:FUNCTION or FILE.py:FUNCTION.
+
+    In a list the first source that is there is used; a function says that its data is not there
+    by raising FileNotFoundError.
+    """
+
+    calibration: str | list[str] | None = Field(
+        None, description="Samples that transforms may look at; labels in it are not used."
+    )
+    evaluation: str | list[str] = Field(description="Held-out samples; with labels for accuracy.")
+    evaluation_samples_max: int | None = Field(
+        None, ge=1, description="Use at most so many evaluation samples, the first ones."
+    )
+
+
+class FuseStep(Settings):
+    """Lossless fusion; see `trimton fuse`."""
+
+    step: Literal["fuse"] = "fuse"
+
+
+class QuantizeStep(Settings):
+    """Static int8 quantisation (QDQ); see `trimton quantize`."""
+
+    step: Literal["quantize"] = "quantize"
+    calibration_method: Literal["minmax", "percentile", "entropy"] = Field(
+        "minmax", description="How activation ranges are chosen from the calibration samples."
+    )
+    percentile: float = Field(
+        99.99, gt=50, le=100, description="For calibration_method percentile."
+    )
+    per_channel: bool = Field(True, description="One weight scale for each output channel.")
+    target: Literal["auto", "avx2", "vnni"] = Field(
+        "auto",
+        description="Kernels to quantise for: avx2 keeps weights at 7 bits so that 16-bit sums "
+        "cannot saturate, vnni uses 8; auto takes what this machine has.",
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="Names of nodes that stay in float; * matches any text."
+    )
+
+
+TransformStep = Annotated[FuseStep | QuantizeStep, Field(discriminator="step")]
+
+
+class VariantSettings(Settings):
+    """One compressed variant: transforms of the baseline, applied in order."""
+
+    description: str = Field("", description="One line for the report.")
+    steps: list[TransformStep] = Field(min_length=1)
+
+
+class LoadSettings(Settings):
+    """The load test: interleaved rounds of closed loops."""
+
+    concurrency: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
+        [1, 4], min_length=1, description="Requests kept in flight; one level each."
+    )
+    batch: int = Field(1, ge=1, description="Samples in one request.")
+    rounds: int = Field(8, ge=2, description="Windows for each variant and level.")
+    window_s: float = Field(1.5, ge=0.1, le=600, description="Length of one window.")
+    warmup_s: float = Field(0.3, ge=0, le=600, description="Load before each window, not counted.")
+    requests: int = Field(64, ge=1, description="Distinct samples that requests are made from.")
+
+
+class Limit(Settings):
+    """Limits of one metric. Relative limits compare with the baseline of the same run.
+
+    A limit holds only if the whole 95 % interval is on its good side, is broken if the whole
+    interval is on the other side, and is inconclusive in between.
+    """
+
+    max: float | None = Field(None, description="Highest value allowed, in the metric's unit.")
+    min: float | None = Field(None, description="Lowest value allowed, in the metric's unit.")
+    max_drop: float | None = Field(
+        None, ge=0, description="Accuracy only: largest drop against the baseline, in points of 1."
+    )
+    max_regression_pct: float | None = Field(
+        None, ge=0, description="How much worse than the baseline, in percent."
+    )
+    min_improvement_pct: float | None = Field(
+        None, description="How much better than the baseline, in percent."
+    )
+    concurrency: list[int] | None = Field(
+        None, description="Levels a speed limit applies to; all if absent."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Limit:
+        values = (
+            self.max,
+            self.min,
+            self.max_drop,
+            self.max_regression_pct,
+            self.min_improvement_pct,
+        )
+        if all(value is None for value in values):
+            raise ValueError(
+                "needs one of max, min, max_drop, max_regression_pct, min_improvement_pct"
+            )
+        return self
+
+
+class Policy(Settings):
+    """What the candidate must hold to pass."""
+
+    candidate: str = Field(description="The variant that would ship.")
+    equivalence_margin_pct: float = Field(
+        3.0, gt=0, lt=100, description="Differences within this margin count as equivalent."
+    )
+    limits: dict[
+        Literal[
+            "accuracy",
+            "agreement",
+            "sqnr_db",
+            "size_bytes",
+            "memory_bytes",
+            "throughput_rps",
+            "latency_mean_ms",
+            "latency_p50_ms",
+            "latency_p90_ms",
+            "latency_p95_ms",
+            "latency_p99_ms",
+            "error_rate",
+        ],
+        Limit,
+    ] = Field(min_length=1)
+
+
+class Recipe(Settings):
+    """A whole recipe."""
+
+    version: Literal[1] = Field(description="Version of this format.")
+    seed: int = Field(1, ge=0, description="Seeds everything random in the run.")
+    model: ModelSettings
+    data: DataSettings
+    variants: dict[Name, VariantSettings] = Field(min_length=1)
+    load: LoadSettings = Field(default_factory=lambda: LoadSettings.model_validate({}))
+    policy: Policy
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Recipe:
+        if BASELINE in self.variants:
+            raise ValueError(f"variants: {BASELINE!r} is the original's name; choose another")
+        if self.policy.candidate not in self.variants:
+            have = ", ".join(self.variants)
+            raise ValueError(
+                f"policy.candidate: {self.policy.candidate!r} is no variant (variants: {have})"
+            )
+        needs_data = [
+            name
+            for name, variant in self.variants.items()
+            if any(isinstance(step, QuantizeStep) for step in variant.steps)
+        ]
+        if needs_data and self.data.calibration is None:
+            raise ValueError(
+                f"data.calibration: is missing, but variant {needs_data[0]!r} needs it"
+            )
+        for metric, limit in self.policy.limits.items():
+            if limit.max_drop is not None and metric != "accuracy":
+                raise ValueError(f"policy.limits.{metric}: max_drop is for accuracy only")
+            unknown = set(limit.concurrency or ()) - set(self.load.concurrency)
+            if unknown:
+                raise ValueError(
+                    f"policy.limits.{metric}: concurrency {min(unknown)} is not in load.concurrency"
+                )
+        return self
+
+
+def recipe_schema() -> str:
+    """The JSON schema of a recipe in its long form, as text of ``recipe.schema.json``."""
+    return json.dumps(Recipe.model_json_schema(), indent=2) + "\n"

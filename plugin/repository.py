@@ -1,0 +1,164 @@
+"""A Triton model repository on disk: models, versions, ``config.pbtxt``, digests.
+
+Layout: ``<repository>/<model>/[config.pbtxt]/<version>/model.onnx``; a model with external data
+is a folder ``model.onnx/`` that holds ``model.onnx`` and its data files. The configuration is
+read and written through Triton's protobuf, never by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2
+
+from trimton.core.errors import InputError
+from trimton.core.files import write_text
+
+CONFIG_NAME = "config.pbtxt"
+DEFAULT_MODEL_FILENAME = "model.onnx"
+CONFIG_BYTES_MAX = 4 * 1024 * 1024
+
+ModelConfig = Any  # inference.ModelConfig: the generated protobuf module has no type hints
+
+
+@dataclass(frozen=True)
+class RepositoryModel:
+    """One model folder. ``config`` is None without a ``config.pbtxt``; ``versions`` ascend."""
+
+    name: str
+    folder: Path
+    config: ModelConfig | None
+    versions: tuple[int, ...]
+
+    def latest(self) -> int:
+        """The highest version number."""
+        return self.versions[-1]
+
+    def model_file(self, version: int | None = None) -> Path:
+        """The ONNX file (or folder with external data) of ``version``, the latest by default."""
+        chosen = self.latest() if version is None else version
+        if chosen not in self.versions:
+            have = ", ".join(str(v) for v in self.versions)
+            raise InputError(f"{self.folder}: has no version {chosen} (versions: {have}).")
+        filename = self.config.default_model_filename if self.config is not None else ""
+        path = self.folder / str(chosen) / (filename or DEFAULT_MODEL_FILENAME)
+        if not path.exists():
+            raise InputError(f"{path}: no such file, though version {chosen} should hold it.")
+        return path
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A folder of models; see open_repository."""
+
+    path: Path
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the folders that look like models (a configuration or a version), sorted."""
+        return tuple(
+            sorted(
+                entry.name
+                for entry in self.path.iterdir()
+                if entry.is_dir() and ((entry / CONFIG_NAME).exists() or _versions(entry))
+            )
+        )
+
+    def model(self, name: str) -> RepositoryModel:
+        """The model called ``name``.
+
+        Raises InputError for a name that is no plain folder name, for an unknown model, and for
+        a model without versions or with an unreadable configuration.
+        """
+        check_model_name(name)
+        folder = self.path / name
+        if not folder.is_dir():
+            have = ", ".join(self.names()) or "none"
+            raise InputError(f"{self.path}: has no model {name!r} (models: {have}).")
+        if self.path.resolve() not in folder.resolve().parents:
+            raise InputError(f"{folder}: is a link out of the repository; copy the model into it.")
+        versions = _versions(folder)
+        if not versions:
+            raise InputError(f"{folder}: has no version; put the model at {folder}/1/model.onnx.")
+        config_path = folder / CONFIG_NAME
+        config = read_config(config_path) if config_path.exists() else None
+        return RepositoryModel(name, folder, config, versions)
+
+    def models(self) -> Iterator[RepositoryModel]:
+        """Every model of names()."""
+        for name in self.names():
+            yield self.model(name)
+
+
+def open_repository(path: Path) -> Repository:
+    """The repository at ``path``; InputError if it is missing, no folder, or without models."""
+    if not path.exists():
+        raise InputError(f"{path}: no such model repository.")
+    if not path.is_dir():
+        raise InputError(f"{path}: is a file; a model repository is a folder of model folders.")
+    repository = Repository(path)
+    if not repository.names():
+        raise InputError(
+            f"{path}: holds no models; a model is a folder with {CONFIG_NAME} and 1/model.onnx."
+        )
+    return repository
+
+
+def check_model_name(name: str) -> str:
+    """``name`` itself if it is a plain folder name, else InputError."""
+    if not name or name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
+        raise InputError(f"model name {name!r} is not allowed; use the name of a model's folder.")
+    return name
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Parse a ``config.pbtxt``; InputError names the line that is wrong."""
+    if path.stat().st_size > CONFIG_BYTES_MAX:
+        raise InputError(f"{path}: is over {CONFIG_BYTES_MAX} bytes; this is no configuration.")
+    config = model_config_pb2.ModelConfig()
+    try:
+        text_format.Parse(path.read_text(encoding="utf-8"), config)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}).") from error
+    except text_format.ParseError as error:
+        line, column = error.GetLine() or 1, error.GetColumn() or 1
+        reason = str(error).split(" : ", 1)[-1].strip()
+        raise InputError(f"{path}: line {line}, column {column}: {reason}") from error
+    return config
+
+
+def write_config(path: Path, config: ModelConfig) -> None:
+    """Write ``config`` as protobuf text, atomically."""
+    write_text(path, text_format.MessageToString(config))
+
+
+def config_from_json(document: dict[str, Any]) -> ModelConfig:
+    """The configuration that a server returns from ``GET /v2/models/M/config``."""
+    return json_format.ParseDict(
+        document, model_config_pb2.ModelConfig(), ignore_unknown_fields=True
+    )
+
+
+def path_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of a folder's relative names and bytes in sorted order."""
+    total = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        if path.is_dir():
+            total.update(str(file.relative_to(path)).encode() + b"\0")
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _versions(folder: Path) -> tuple[int, ...]:
+    return tuple(
+        sorted(
+            int(entry.name)
+            for entry in folder.iterdir()
+            if entry.is_dir() and entry.name.isascii() and entry.name.isdigit()
+        )
+    )
