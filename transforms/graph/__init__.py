@@ -1,0 +1,1 @@
+"""ONNX models in memory: load, save, validate, identify, weigh and run them."""

@@ -1,0 +1,101 @@
+"""Running a model in ONNX Runtime, from memory or, where it is too large, from a folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from trimton.transforms.graph.tensors import all_nodes, all_tensors
+
+Array = npt.NDArray[Any]
+
+# A serialised protobuf message ends at 2 GiB; some room is left for the graph itself.
+MAX_EMBEDDED_BYTES = 2**31 - 2**26
+
+# What ONNX Runtime raises, for a model it cannot load and for inputs it cannot take.
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    ort_state.EPFail,
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+)
+NoKernelError: type[Exception] = ort_state.NotImplemented
+
+# The operator domains that ONNX Runtime's own builds bring along.
+_BUILT_IN_DOMAINS = frozenset(
+    {
+        "",
+        "ai.onnx.ml",
+        "ai.onnx.preview.training",
+        "ai.onnx.training",
+        "com.microsoft",
+        "com.microsoft.experimental",
+        "com.microsoft.nchwc",
+        "com.ms.internal.nhwc",
+        "org.pytorch.aten",
+    }
+)
+_FATAL_ONLY = 4
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """The bytes of all constant tensors of ``model``."""
+    return sum(tensor.nbytes for tensor in all_tensors(model))
+
+
+def custom_operators(model: ir.Model) -> tuple[str, ...]:
+    """The operators (``domain::type``) that ONNX Runtime does not know by itself, sorted."""
+    known = {(function.domain, function.name) for function in model.functions.values()}
+    return tuple(
+        sorted(
+            {
+                f"{node.domain}::{node.op_type}"
+                for node in all_nodes(model)
+                if node.domain not in _BUILT_IN_DOMAINS and (node.domain, node.op_type) not in known
+            }
+        )
+    )
+
+
+def open_session(source: ir.Model | Path, *, optimise: bool = False) -> ort.InferenceSession:
+    """A session on the CPU; ``optimise`` lets ONNX Runtime rewrite the graph first.
+
+    Raises one of ORT_ERRORS where ONNX Runtime refuses the model.
+    """
+    if isinstance(source, Path):
+        return _session(str(source), optimise)
+    if weight_bytes(source) < MAX_EMBEDDED_BYTES:
+        return _session(ir.serde.serialize_model(source).SerializeToString(), optimise)
+    with tempfile.TemporaryDirectory(prefix="trimton-") as folder:
+        path = Path(folder) / "model.onnx"
+        ir.save(source, path, external_data="model.data")
+        return _session(str(path), optimise)
+
+
+def run(session: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Any]:
+    """Outputs by name: arrays, or lists and dictionaries for sequences and maps.
+
+    Inputs that ``feeds`` lacks keep their defaults. Raises one of ORT_ERRORS.
+    """
+    names = [output.name for output in session.get_outputs()]
+    values = session.run(names, {name: np.asarray(feed) for name, feed in feeds.items()})
+    return dict(zip(names, values, strict=True))
+
+
+def _session(source: str | bytes, optimise: bool) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
