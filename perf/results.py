@@ -46,7 +46,8 @@ class LoadWindow(Record):
 
     ``latency_histogram`` is an encoded HdrHistogram of microseconds (mergeable);
     ``throughput_rps`` counts inferences (samples) per second over the exact window;
-    ``cpu_ms_per_inference`` is the CPU time of the server's process tree.
+    ``cpu_ms_per_inference`` is the CPU time of the server's process tree;
+    ``error_example`` is the text of the first error.
     """
 
     variant: str
@@ -62,6 +63,7 @@ class LoadWindow(Record):
     client_cpu_us_per_request: float
     server: ServerStatistics | None = None
     cpu_ms_per_inference: float | None = None
+    error_example: str | None = None
 
 
 class LatencySummary(Record):
@@ -126,6 +128,8 @@ class QualitySummary(Record):
 class MetricComparison(Record):
     """One metric of a variant against the baseline; ``ratio`` = variant / baseline.
 
+    ``concurrency`` is the load it was taken at, which also ends the name ("@4"); None for
+    metrics without a load.
     ``outcome`` uses the metric's direction and the equivalence margin: "better" or "worse" only
     when the whole interval lies beyond 1, "equivalent" when it lies within the margin.
     """
@@ -138,3 +142,4 @@ class MetricComparison(Record):
     ratio: float
     interval: tuple[float, float] | None
     outcome: Outcome
+    concurrency: int | None = None

@@ -1,0 +1,143 @@
+"""One HTTP/1.1 connection that carries one prepared request at a time.
+
+The hot path is: write the bytes, parse the status line and the framing of the answer, report.
+The body is looked at only where the status is an error, because every microsecond that the
+generator spends is taken from a server on the same machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import cast
+
+import httptools
+
+# How a request can fail, as counted in the errors of a window. A refusal by the server is
+# counted as "HTTP <status>".
+CLOSED = "connection closed"
+MALFORMED = "malformed response"
+REFUSED = "connection refused"
+TIMED_OUT = "timed out"
+
+OnAnswer = Callable[["HttpConnection", int], None]
+OnFailure = Callable[["HttpConnection", str, str], None]
+
+
+class HttpConnection(asyncio.Protocol):
+    """Sends prepared requests, one in flight, and reports how each ended.
+
+    ``on_answer(connection, finished_ns)`` follows an answer of status 200;
+    ``on_failure(connection, kind, text)`` anything else. After a failure, or when
+    ``reusable`` is False, the connection must be replaced.
+    """
+
+    __slots__ = (
+        "_complete",
+        "_on_answer",
+        "_on_failure",
+        "_parser",
+        "_received",
+        "_transport",
+        "in_flight",
+        "reusable",
+        "sent_ns",
+    )
+
+    def __init__(self, on_answer: OnAnswer, on_failure: OnFailure) -> None:
+        self._on_answer = on_answer
+        self._on_failure = on_failure
+        self._parser = httptools.HttpResponseParser(self)
+        self._received: list[bytes] = []
+        self._complete = 0
+        self._transport: asyncio.Transport | None = None
+        self.in_flight = False
+        self.reusable = False
+        self.sent_ns = 0
+
+    def send(self, request: bytes) -> None:
+        """Write ``request`` and start its clock (monotonic, nanoseconds)."""
+        assert self._transport is not None, "send needs a connected transport"
+        self.in_flight = True
+        self.sent_ns = monotonic_ns()
+        self._transport.write(request)
+
+    def close(self) -> None:
+        """Drop the connection without a report."""
+        self.in_flight = False
+        self.reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def give_up(self) -> None:
+        """End a request that takes too long: reported as timed out, the connection dropped."""
+        self._fail(TIMED_OUT, "no answer within the time limit")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.reusable = True
+
+    def on_message_complete(self) -> None:
+        self._complete += 1
+
+    def data_received(self, data: bytes) -> None:
+        self._received.append(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(MALFORMED, str(error))
+            return
+        if not self._complete:
+            return
+        finished_ns = monotonic_ns()
+        if self._complete > 1 or not self.in_flight:
+            self._fail(MALFORMED, "the server sent more answers than there were requests")
+            return
+        self._complete = 0
+        self.in_flight = False
+        if not self._parser.should_keep_alive():
+            self.close()
+        status = self._parser.get_status_code()
+        if status == 200:
+            self._received.clear()
+            self._on_answer(self, finished_ns)
+        else:
+            text = _error_text(b"".join(self._received))
+            self._received.clear()
+            self._on_failure(self, f"HTTP {status}", text)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = str(exc) if exc else "the server closed the connection before it answered"
+        self._fail(CLOSED, reason)
+
+    def _fail(self, kind: str, text: str) -> None:
+        was_in_flight = self.in_flight
+        self.close()
+        if was_in_flight:
+            self._on_failure(self, kind, text)
+
+
+class _BodyCollector:
+    """The body of one response, for the rare answer whose text matters."""
+
+    def __init__(self) -> None:
+        self.body = b""
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+
+def _error_text(response: bytes) -> str:
+    """What the server says in an error answer (KServe: ``{"error": "..."}``)."""
+    collector = _BodyCollector()
+    httptools.HttpResponseParser(collector).feed_data(response)
+    text = collector.body.decode("utf-8", "replace")
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return text.strip()
+    if isinstance(answer, dict) and "error" in answer:
+        return str(answer["error"])
+    return text.strip()
