@@ -144,14 +144,18 @@ def config_from_json(document: dict[str, Any]) -> ModelConfig:
 
 
 def path_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of a folder's relative names and bytes in sorted order."""
+    """SHA-256 of a file's bytes; of a folder: of its files' relative names and digests, sorted."""
+    if path.is_file():
+        return f"sha256:{_file_digest(path)}"
     total = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        if path.is_dir():
-            total.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        total.update(f"{_file_digest(file)}  {file.relative_to(path)}\n".encode())
     return f"sha256:{total.hexdigest()}"
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _versions(folder: Path) -> tuple[int, ...]:

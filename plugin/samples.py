@@ -22,23 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trimton.core.errors import InputError
+from trimton.transforms.graph.inputs import InputSpec
 
 Array = npt.NDArray[Any]
 LABELS = "labels"
 _PACKING = (".scale_factor", ".add_offset")
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One input of a model: ``shape`` has None for a free dimension, axis 0 is the batch.
-
-    ``optional`` inputs have a default in the model (IR version 3 lists weights as inputs).
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | None, ...]
-    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,9 +166,10 @@ def _read(path: Path) -> dict[str, Array]:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give an .npz with one array for each input.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: is a single array; give an .npz (numpy.savez).")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path}: is a single array; give an .npz (numpy.savez).")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError) as error:
         raise InputError(
