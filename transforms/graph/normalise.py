@@ -28,6 +28,7 @@ def normalise(model: ir.Model, *, keep_default_inputs: bool = False) -> ir.Model
     """
     if model.functions:
         InlinePass()(model)
+    _free_negative_dimensions(model)
     if not any(_has_sparse_constant(node) for node in all_nodes(model)):
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if not keep_default_inputs:
@@ -38,3 +39,12 @@ def normalise(model: ir.Model, *, keep_default_inputs: bool = False) -> ir.Model
 
 def _has_sparse_constant(node: ir.Node) -> bool:
     return node.op_type == "Constant" and "sparse_value" in node.attributes
+
+
+def _free_negative_dimensions(model: ir.Model) -> None:
+    """Some exporters write -1 for a free dimension; ONNX has no negative sizes."""
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+            value.shape = ir.Shape(
+                None if isinstance(dim, int) and dim < 0 else dim for dim in value.shape
+            )
