@@ -36,6 +36,7 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_complete",
+        "_keeps_alive",
         "_on_answer",
         "_on_failure",
         "_parser",
@@ -52,6 +53,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._received: list[bytes] = []
         self._complete = 0
+        self._keeps_alive = True
         self._transport: asyncio.Transport | None = None
         self.in_flight = False
         self.reusable = False
@@ -81,6 +83,8 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._complete += 1
+        # The parser knows this only until it starts on the next message.
+        self._keeps_alive = self._parser.should_keep_alive()
 
     def data_received(self, data: bytes) -> None:
         self._received.append(data)
@@ -97,7 +101,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._complete = 0
         self.in_flight = False
-        if not self._parser.should_keep_alive():
+        if not self._keeps_alive:
             self.close()
         status = self._parser.get_status_code()
         if status == 200:

@@ -75,7 +75,7 @@ class LatencyHistogram:
             (item.value_iterated_to, item.count_at_value_iterated_to)
             for item in self._histogram.get_recorded_iterator()
         ]
-        middles = [self._histogram.get_median_equivalent_value(v) / 1000 for v, _ in recorded]
+        middles = [self._middle_ms(value) for value, _ in recorded]
         return np.array(middles), np.array([count for _, count in recorded], np.int64)
 
     def percentile_ms(self, percentile: float) -> float | None:
@@ -85,5 +85,9 @@ class LatencyHistogram:
         """
         if len(self) < requests_needed(percentile):
             return None
-        value = self._histogram.get_value_at_percentile(100 * percentile)
-        return float(self._histogram.get_median_equivalent_value(value)) / 1000
+        return self._middle_ms(self._histogram.get_value_at_percentile(100 * percentile))
+
+    def _middle_ms(self, value_us: int) -> float:
+        lowest = self._histogram.get_lowest_equivalent_value(value_us)
+        highest = self._histogram.get_highest_equivalent_value(value_us)
+        return float(lowest + highest) / 2000
