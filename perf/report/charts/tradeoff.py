@@ -1,0 +1,125 @@
+"""Size, accuracy and speed in one picture: place by size and accuracy, area by throughput."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from trimton.perf.report import numbers
+from trimton.perf.report.charts import frame, scale, svg
+from trimton.perf.report.charts.style import variant_class
+from trimton.perf.report.document import RunDocument
+from trimton.perf.report.rows import load_of, loads
+from trimton.perf.results import Interval
+
+_LARGEST_RADIUS = 26.0
+_UNKNOWN_RADIUS = 9.0
+_LABEL_LINE = 15.0
+_LABEL_MOST = 34
+_MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Bubble:
+    index: int
+    name: str
+    size_bytes: int
+    quality: Interval
+    throughput: Interval | None
+
+
+def charts(document: RunDocument) -> list[frame.Chart]:
+    """One chart; none where neither accuracy nor agreement was measured."""
+    labelled = any(q.accuracy is not None for q in document.quality)
+    bubbles = _bubbles(document, labelled)
+    if not bubbles:
+        return []
+    quality = "accuracy" if labelled else "agreement with the baseline"
+    fastest = max((b.throughput.value for b in bubbles if b.throughput), default=0.0)
+    speed = f"throughput at {loads(document)[-1].text}" if fastest else "nothing (no load test)"
+    sizes = [b.size_bytes / _MEBIBYTE for b in bubbles]
+    # Room at the right, so that a bubble and its label stay inside.
+    x = scale.linear([*sizes, max(sizes) * 1.15], frame.LEFT, frame.RIGHT, from_zero=True)
+    y = scale.linear(
+        [100 * end for end in scale.ends(b.quality for b in bubbles)], frame.BOTTOM, frame.TOP
+    )
+    placed = [(b, x.at(b.size_bytes / _MEBIBYTE), y.at(100 * b.quality.value)) for b in bubbles]
+    drawn = [_draw(b, cx, cy, _radius(b, fastest), y) for b, cx, cy in placed]
+    return [
+        frame.Chart(
+            title=f"Size, {quality} and speed",
+            caption=f"Left and up is better. The area of a bubble is {speed}; bars are 95 %"
+            " intervals.",
+            drawing=frame.drawing(
+                f"Size against {quality} of {len(bubbles)} variants; the tables have the figures.",
+                frame.axes(x, y, "size of the model, MiB", f"{quality}, %"),
+                *drawn,
+                *_labels(placed, fastest),
+            ),
+            legend=frame.marker_legend([(b.index, b.name) for b in bubbles]),
+        )
+    ]
+
+
+def _bubbles(document: RunDocument, labelled: bool) -> list[_Bubble]:
+    quality = {q.variant: q.accuracy if labelled else q.agreement for q in document.quality}
+    top = loads(document)[-1:]
+    speed = {lv.variant: lv.throughput_rps for lv in document.levels if load_of(lv) in top}
+    return [
+        _Bubble(index, entry.name, entry.size_bytes, found, speed.get(entry.name))
+        for index, entry in enumerate(document.variants)
+        if (found := quality.get(entry.name)) is not None
+    ]
+
+
+def _radius(bubble: _Bubble, fastest: float) -> float:
+    if bubble.throughput is None or not fastest:
+        return _UNKNOWN_RADIUS
+    return max(_LARGEST_RADIUS * math.sqrt(bubble.throughput.value / fastest), 2.0)
+
+
+def _draw(bubble: _Bubble, cx: float, cy: float, radius: float, y: scale.Scale) -> Markup:
+    bar = Markup("")
+    if (ends := scale.span(bubble.quality)) is not None:
+        bar = frame.error_bar((cx, cx), (y.at(100 * ends[0]), y.at(100 * ends[1])))
+    circle = svg.element("circle", cx=cx, cy=cy, r=radius, class_="bubble")
+    centre = svg.element("circle", cx=cx, cy=cy, r=2.5, class_="marker")
+    mark = svg.group(svg.tip(_tip(bubble)), circle, centre, class_="mark")
+    return frame.series(bubble.index, bubble.name, bar, mark)
+
+
+def _labels(placed: list[tuple[_Bubble, float, float]], fastest: float) -> list[Markup]:
+    """Names beside the bubbles, moved apart where they would cover one another."""
+    labels: list[Markup] = []
+    taken: list[tuple[float, float, float]] = []
+    for bubble, cx, cy in sorted(placed, key=lambda place: (place[2], place[1])):
+        name = svg.shortened(bubble.name, _LABEL_MOST)
+        speed = f" · {numbers.interval_texts(bubble.throughput)[0]}/s" if bubble.throughput else ""
+        width = 6.6 * len(name + speed)
+        offset = _radius(bubble, fastest) + 6
+        to_left = cx + offset + width > frame.RIGHT + 14
+        start = cx - offset - width if to_left else cx + offset
+        at = cy + 4
+        while any(
+            abs(at - line) < _LABEL_LINE and start < right and left < start + width
+            for left, right, line in taken
+        ):
+            at += _LABEL_LINE
+        taken.append((start, start + width, at))
+        labels.append(
+            svg.group(
+                svg.text(name + speed, start, at, "bubble-label"),
+                class_=f"series {variant_class(bubble.index)}",
+                data_variant=bubble.name,
+            )
+        )
+    return labels
+
+
+def _tip(bubble: _Bubble) -> str:
+    quality = " ".join(numbers.interval_texts(bubble.quality, 100)).strip()
+    speed = " ".join(numbers.interval_texts(bubble.throughput)).strip()
+    parts = [f"{bubble.name}: {quality} %", numbers.size_text(bubble.size_bytes)]
+    return ", ".join(parts + ([f"{speed} infer/s"] if bubble.throughput else []))

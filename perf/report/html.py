@@ -1,0 +1,84 @@
+"""The report as one HTML file: it needs no network, no other file, and no script to be read."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from trimton.perf.report.cells import MODEL_COLUMNS, SPEED_COLUMNS
+from trimton.perf.report.charts import (
+    latency_percentiles,
+    latency_throughput,
+    memory,
+    rounds,
+    time_split,
+    tradeoff,
+)
+from trimton.perf.report.charts.style import variant_class
+from trimton.perf.report.document import RunDocument
+from trimton.perf.report.facts import fact_groups, server_text
+from trimton.perf.report.headline import headline, highlights
+from trimton.perf.report.rows import check_rows, filled, loads, notes, speed_rows, variant_rows
+from trimton.perf.report.transform_rows import transform_rows
+
+_PACKAGE = "trimton.perf.report"
+
+# Outcomes carry a word and a sign besides their colour.
+_SIGNS = {
+    "pass": "✓",
+    "fail": "✕",
+    "inconclusive": "?",
+    "better": "▲",
+    "worse": "▼",
+    "equivalent": "=",
+}
+
+
+def render_html(document: RunDocument) -> str:
+    """``document`` as a complete, self-contained page.
+
+    Every text of the document is escaped; charts are inline SVG.
+    """
+    models, speeds = variant_rows(document), speed_rows(document)
+    return _template().render(
+        document=document,
+        headline=headline(document),
+        highlights=highlights(document),
+        checks=check_rows(document),
+        models=models,
+        model_columns=[column for column in MODEL_COLUMNS if filled(models, column.key)],
+        speeds=speeds,
+        speed_columns=[column for column in SPEED_COLUMNS if filled(speeds, column.key)],
+        loads=loads(document),
+        latency_charts=latency_throughput.charts(document) + latency_percentiles.charts(document),
+        tradeoff_charts=tradeoff.charts(document),
+        cost_charts=time_split.charts(document) + memory.charts(document),
+        round_charts=rounds.charts(document),
+        transforms=transform_rows(document),
+        facts=fact_groups(document),
+        server=server_text(document),
+        notes=notes(document),
+        signs=_SIGNS,
+        variant_class=variant_class,
+        style=_asset("report.css"),
+        script=_asset("report.js"),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader(_PACKAGE, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _asset(name: str) -> Markup:
+    return Markup(files(_PACKAGE).joinpath(name).read_text(encoding="utf-8"))
