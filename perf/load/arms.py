@@ -82,13 +82,19 @@ class HttpArm:
             self,
             load,
             where=f"the server at {self.endpoint.address}",
-            client_cpu_ns=window.cpu_ns,
+            client_cpu_us_per_request=window.cpu_ns / max(window.requests, 1) / 1000,
             **observed,
         )
 
 
 def window_record(
-    window: Window, arm: Arm, load: Load, *, where: str, client_cpu_ns: int, **observed: Any
+    window: Window,
+    arm: Arm,
+    load: Load,
+    *,
+    where: str,
+    client_cpu_us_per_request: float,
+    **observed: Any,
 ) -> LoadWindow:
     """The record of a closed ``window``; ``observed`` are fields that probes found.
 
@@ -112,7 +118,7 @@ def window_record(
         throughput_rps=window.requests * arm.batch / window.duration_s,
         latency_histogram=window.histogram.encode(),
         latency_mean_ms=window.mean_latency_ms,
-        client_cpu_us_per_request=client_cpu_ns / window.requests / 1000,
+        client_cpu_us_per_request=client_cpu_us_per_request,
         error_example=window.error_example,
         **observed,
     )

@@ -1,0 +1,82 @@
+"""Closed loop without a server: N threads, each calls the model again when it returns."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import monotonic_ns
+
+from trimton.core.errors import InputError
+from trimton.perf.load.arms import Load, window_record
+from trimton.perf.load.window import Window
+from trimton.perf.results import LoadWindow
+from trimton.perf.targets.in_process import InProcessModel
+from trimton.perf.targets.tensors import Array
+
+
+@dataclass(frozen=True)
+class InProcessArm:
+    """A model in this process; ``feeds`` are the inputs of the requests, ``batch`` samples in each.
+
+    Client CPU is what the threads use outside the inference, CPU per inference the rest of this
+    process.
+    """
+
+    variant: str
+    model: InProcessModel
+    feeds: Sequence[Mapping[str, Array]]
+    batch: int = 1
+
+    def measure(self, load: Load) -> LoadWindow:
+        """See trimton.perf.load.arms.Arm."""
+        if load.warmup_s > 0:
+            self._run(load.concurrency, load.warmup_s)
+        before_ns = time.process_time_ns()
+        window, client_cpu_ns = self._run(load.concurrency, load.window_s)
+        model_cpu_ns = time.process_time_ns() - before_ns - client_cpu_ns
+        answers = max(window.all_answers, 1)
+        return window_record(
+            window,
+            self,
+            load,
+            where=str(self.model.path),
+            client_cpu_us_per_request=client_cpu_ns / answers / 1000,
+            cpu_ms_per_inference=model_cpu_ns / answers / self.batch / 1e6,
+        )
+
+    def _run(self, concurrency: int, duration_s: float) -> tuple[Window, int]:
+        """The closed window, and the CPU nanoseconds that the threads used outside the model."""
+        window = Window(int(duration_s * 1e9), settle=concurrency)
+        lock = threading.Lock()
+        feeds = itertools.cycle(self.feeds)
+
+        def call_until_closed() -> int:
+            model_cpu_ns = 0
+            while not window.is_closed:
+                with lock:
+                    feed = next(feeds)
+                cpu_ns, started_ns = time.thread_time_ns(), monotonic_ns()
+                failure = None
+                try:
+                    self.model.infer(feed)
+                except InputError as error:
+                    failure = str(error)
+                finished_ns = monotonic_ns()
+                model_cpu_ns += time.thread_time_ns() - cpu_ns
+                with lock:
+                    if failure is None:
+                        window.answered(started_ns, finished_ns)
+                    else:
+                        window.failed(finished_ns, "refused by the model", failure)
+            return time.thread_time_ns() - model_cpu_ns
+
+        with ThreadPoolExecutor(concurrency) as pool:
+            senders = [pool.submit(call_until_closed) for _ in range(concurrency)]
+            try:
+                return window, sum(sender.result() for sender in senders)
+            finally:
+                window.close()

@@ -1,0 +1,99 @@
+"""From the windows of all rounds to one summary for each variant at each load."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from statistics import median
+
+from trimton.perf.measure.histogram import PERCENTILES, requests_needed
+from trimton.perf.measure.server_statistics import merge_statistics
+from trimton.perf.results import Interval, LatencySummary, LevelSummary, LoadWindow
+from trimton.perf.stats.bootstrap import estimate
+from trimton.perf.stats.metrics import METRICS, Rounds
+
+# perf_analyzer's rule: three windows agree within 10 % on throughput and latency.
+STABILITY_LIMIT = 0.10
+STABILITY_ROUNDS_MIN = 3
+
+
+def summarise_levels(
+    windows: Sequence[LoadWindow], *, seed: int = 0, stability_limit: float = STABILITY_LIMIT
+) -> tuple[LevelSummary, ...]:
+    """One LevelSummary for each variant, concurrency and batch, in the order of first appearance.
+
+    A level is stable when at least three rounds were measured and the highest throughput and
+    mean latency of a round are at most ``1 + stability_limit`` times the lowest.
+    """
+    keys = list(dict.fromkeys(_key(window) for window in windows))
+    grouped = groupby(sorted(windows, key=lambda w: keys.index(_key(w))), key=_key)
+    return tuple(
+        _summary(Rounds.of(list(members)), seed, stability_limit) for _, members in grouped
+    )
+
+
+def _key(window: LoadWindow) -> tuple[str, int, int]:
+    return window.variant, window.concurrency, window.batch
+
+
+def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
+    windows = rounds.windows
+    errors: Counter[str] = Counter()
+    for window in windows:
+        errors.update(window.errors)
+    spread = {
+        "throughput": _spread([w.throughput_rps for w in windows]),
+        "mean latency": _spread([w.latency_mean_ms for w in windows]),
+    }
+    unstable = [
+        f"{name} differs by {value:.0%} between rounds (limit {stability_limit:.0%})"
+        for name, value in spread.items()
+        if value > stability_limit
+    ]
+    cpu_ms = [w.cpu_ms_per_inference for w in windows if w.cpu_ms_per_inference is not None]
+    percentiles = {name: _estimate(f"latency_{name}_ms", rounds, seed) for name in PERCENTILES}
+    mean = _estimate("latency_mean_ms", rounds, seed)
+    throughput = _estimate("throughput_rps", rounds, seed)
+    assert mean is not None, "every window has a mean latency"
+    assert throughput is not None, "every window has a throughput"
+    return LevelSummary(
+        variant=windows[0].variant,
+        concurrency=windows[0].concurrency,
+        batch=windows[0].batch,
+        rounds=len(windows),
+        requests=rounds.requests,
+        errors=dict(errors),
+        throughput_rps=throughput,
+        latency_ms=LatencySummary(mean=mean, **percentiles),
+        stable=not unstable and len(windows) >= STABILITY_ROUNDS_MIN,
+        client_cpu_us_per_request=median(w.client_cpu_us_per_request for w in windows),
+        server=merge_statistics([w.server for w in windows if w.server is not None]),
+        cpu_ms_per_inference=median(cpu_ms) if cpu_ms else None,
+        notes=(*unstable, *_missing(rounds), *_failures(windows)),
+    )
+
+
+def _estimate(metric: str, rounds: Rounds, seed: int) -> Interval | None:
+    statistic = METRICS[metric].statistic(rounds)
+    return None if statistic is None else estimate(statistic, len(rounds.windows), seed)
+
+
+def _spread(values: list[float]) -> float:
+    return max(values) / min(values) - 1
+
+
+def _missing(rounds: Rounds) -> list[str]:
+    notes = [
+        f"{name} needs {requests_needed(share)} requests, but there are {rounds.requests}"
+        for name, share in PERCENTILES.items()
+        if rounds.requests < requests_needed(share)
+    ]
+    if len(rounds.windows) < STABILITY_ROUNDS_MIN:
+        notes.append(f"stability needs {STABILITY_ROUNDS_MIN} rounds, but there are fewer")
+    return notes
+
+
+def _failures(windows: Sequence[LoadWindow]) -> list[str]:
+    example = next((w.error_example for w in windows if w.error_example), None)
+    return [f"first error: {example}"] if example else []

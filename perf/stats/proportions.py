@@ -1,0 +1,48 @@
+"""95 % intervals of shares of samples, sound for small counts and for shares of 0 and 1.
+
+A bootstrap over samples would claim certainty where all samples agree: resampling identical
+values gives no spread. The closed forms below do not.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from trimton.perf.results import Interval
+
+_Z = 1.959963984540054  # the standard normal's 97.5 % quantile
+
+
+def share(successes: int, samples: int) -> Interval:
+    """``successes / samples`` with Wilson's score interval (Wilson 1927)."""
+    if samples < 1 or not 0 <= successes <= samples:
+        raise ValueError(f"needs 0 <= successes <= samples >= 1, got {successes}/{samples}")
+    observed = successes / samples
+    weight = _Z**2 / samples
+    centre = (observed + weight / 2) / (1 + weight)
+    half = _Z * sqrt(observed * (1 - observed) / samples + weight / (4 * samples)) / (1 + weight)
+    return Interval(
+        value=observed,
+        low=min(max(centre - half, 0.0), observed),
+        high=max(min(centre + half, 1.0), observed),
+    )
+
+
+def paired_difference(only_first: int, only_second: int, samples: int) -> Interval:
+    """The share of the first minus the share of the second, both over the same samples.
+
+    ``only_first`` counts samples where only the first succeeds, ``only_second`` the reverse.
+    Interval: Bonett and Price (2012), "Adjusted Wald confidence interval for a difference of
+    binomial proportions based on paired data".
+    """
+    if samples < 1 or min(only_first, only_second) < 0 or only_first + only_second > samples:
+        raise ValueError(f"counts {only_first}, {only_second} do not fit {samples} samples")
+    first, second = (only_first + 1) / (samples + 2), (only_second + 1) / (samples + 2)
+    centre = first - second
+    half = _Z * sqrt((first + second - centre**2) / (samples + 2))
+    observed = (only_first - only_second) / samples
+    return Interval(
+        value=observed,
+        low=max(min(centre - half, observed), -1.0),
+        high=min(max(centre + half, observed), 1.0),
+    )
