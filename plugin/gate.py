@@ -17,6 +17,7 @@ from trimton.perf.results import (
     MetricComparison,
     QualitySummary,
 )
+from trimton.perf.stats.proportions import share
 from trimton.perf.verdict import Check, CheckOutcome, VariantVerdict
 from trimton.plugin.recipe import Limit, Policy
 
@@ -236,7 +237,7 @@ def _error_rate(metric: str, measured: Measured, limit: Limit) -> Iterator[Obser
         errors = sum(level.errors.values())
         total = level.requests + errors
         name = f"{metric} @ {level.concurrency}"
-        value = Interval(value=errors / total) if total else None
+        value = share(errors, total) if total else None
         yield Observation(name, "share", False, total, value)
 
 

@@ -1,0 +1,89 @@
+"""``trimton quantize``: static int8 quantisation of one ONNX file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trimton.plugin.cli.output import JsonOption, progress
+
+
+class Method(StrEnum):
+    """How activation ranges are chosen."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+
+
+class TargetName(StrEnum):
+    """Which kernels to quantise for."""
+
+    AUTO = "auto"
+    AVX2 = "avx2"
+    VNNI = "vnni"
+
+
+def command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="The float model (.onnx).")],
+    result: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the int8 model.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="D",
+            help="Calibration samples: an .npz with one array for each input, or "
+            "PACKAGE.MODULE:FUNCTION, or FILE.py:FUNCTION.",
+        ),
+    ],
+    method: Annotated[
+        Method, typer.Option(help="How activation ranges are chosen from the samples.")
+    ] = Method.MINMAX,
+    percentile: Annotated[
+        float, typer.Option(min=50, max=100, help="For --method percentile.")
+    ] = 99.99,
+    per_channel: Annotated[
+        bool, typer.Option(help="One weight scale for each output channel.")
+    ] = True,
+    target: Annotated[
+        TargetName,
+        typer.Option(
+            help="avx2: 7-bit weights, safe where 16-bit sums saturate; vnni: 8-bit weights; "
+            "auto: what this machine has."
+        ),
+    ] = TargetName.AUTO,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE", help="Leave this node in float (repeatable, * matches all)."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Quantise a model to int8 (QDQ) with ranges from calibration samples.
+
+    Example: trimton quantize model.onnx model_int8.onnx --data calibration.npz
+    """
+    from trimton.perf.hardware import describe
+    from trimton.plugin.cli.transform import finish
+    from trimton.plugin.samples import load_samples
+    from trimton.plugin.variants import resolve_target
+    from trimton.transforms.graph.inputs import input_specs
+    from trimton.transforms.graph.load import load_model
+    from trimton.transforms.quantize import QuantizeSettings, quantize
+
+    model = load_model(source)
+    samples = load_samples(data, input_specs(model))
+    settings = QuantizeSettings(
+        calibration_method=method.value,
+        percentile=percentile,
+        per_channel=per_channel,
+        target=resolve_target(target.value, describe().int8_dot_product),
+        exclude=tuple(exclude or ()),
+    )
+    with progress() as shown:
+        shown.add_task(f"calibrating on {len(samples)} samples", total=None)
+        quantised, report = quantize(model, samples.inputs, settings)
+    finish(quantised, report, result, json)
