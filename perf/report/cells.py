@@ -87,23 +87,19 @@ class SpeedColumn:
 
 
 def _accuracy(view: ModelView) -> Cell:
-    return _interval_cell(
-        view.quality.accuracy if view.quality else None, scale=100, note="no labels"
-    )
+    return _share_cell(view.quality.accuracy if view.quality else None)
 
 
 def _accuracy_drop(view: ModelView) -> Cell:
     if view.is_baseline:
         return Cell(numbers.MISSING)
-    return _interval_cell(
-        view.quality.accuracy_drop if view.quality else None, scale=100, note="no labels"
-    )
+    return _share_cell(view.quality.accuracy_drop if view.quality else None)
 
 
 def _agreement(view: ModelView) -> Cell:
     if view.is_baseline:
         return Cell(numbers.MISSING)
-    return _interval_cell(view.quality.agreement if view.quality else None, scale=100)
+    return _share_cell(view.quality.agreement if view.quality else None)
 
 
 def _sqnr(view: ModelView) -> Cell:
@@ -131,12 +127,12 @@ def _macs(view: ModelView) -> Cell:
 
 def _nodes(view: ModelView) -> Cell:
     entry, base = view.entry, view.baseline
-    return _exact(view, numbers.number_text(entry.nodes), entry.nodes, base.nodes)
+    return _exact(view, f"{entry.nodes:,}", entry.nodes, base.nodes)
 
 
 def _memory(view: ModelView) -> Cell:
     if view.memory is None:
-        return Cell(numbers.MISSING, note="memory was not measured")
+        return Cell(numbers.MISSING)
     pss = view.memory.under_load_pss_bytes
     base = view.baseline_memory.under_load_pss_bytes if view.baseline_memory else None
     return _exact(view, numbers.size_text(pss), pss, base)
@@ -148,7 +144,7 @@ def _load_time(view: ModelView) -> Cell:
 
 MODEL_COLUMNS: Sequence[ModelColumn] = (
     ModelColumn("accuracy", "Accuracy", "%", _accuracy),
-    ModelColumn("accuracy_drop", "Accuracy lost", "points", _accuracy_drop),
+    ModelColumn("accuracy_drop", "Accuracy lost", "pp", _accuracy_drop),
     ModelColumn("agreement", "Agreement", "%", _agreement),
     ModelColumn("sqnr", "SQNR", "dB", _sqnr),
     ModelColumn("size", "Size", "", _size),
@@ -194,8 +190,8 @@ def _stable(view: SpeedView) -> Cell:
 SPEED_COLUMNS: Sequence[SpeedColumn] = (
     SpeedColumn("throughput", "Throughput", "infer/s", _throughput),
     *(
-        SpeedColumn(name, name, "ms", _percentile(name, percentile))
-        for name, percentile in PERCENTILES.items()
+        SpeedColumn(name, name, "ms", _percentile(name, PERCENTILES[name]))
+        for name in ("p50", "p95", "p99")
     ),
     SpeedColumn("cpu", "Server CPU", "ms/inference", _cpu),
     SpeedColumn("requests", "Requests", "", _requests),
@@ -217,9 +213,13 @@ def model_view(document: RunDocument, entry: VariantEntry) -> ModelView:
     )
 
 
-def _interval_cell(interval: Interval | None, *, scale: float = 1.0, note: str = "") -> Cell:
-    text, bounds = numbers.interval_texts(interval, scale)
+def _interval_cell(interval: Interval | None, note: str = "") -> Cell:
+    text, bounds = numbers.interval_texts(interval)
     return Cell(text, interval=bounds, note=note if text == numbers.MISSING else "")
+
+
+def _share_cell(interval: Interval | None) -> Cell:
+    return Cell(*numbers.share_texts(interval))
 
 
 def _exact(view: ModelView, text: str, value: float | None, base: float | None) -> Cell:

@@ -20,6 +20,17 @@ EXIT_CODES: Mapping[CheckOutcome, int] = {
 }
 
 
+# Outcomes of checks and of comparisons: a word and a sign stand beside every colour.
+SIGNS: Mapping[str, str] = {
+    "pass": "✓",
+    "fail": "✕",
+    "inconclusive": "?",
+    "better": "▲",
+    "worse": "▼",
+    "equivalent": "=",
+}
+
+
 @dataclass(frozen=True)
 class Headline:
     """``outcome`` with one sentence that says what it means; ``exit_code`` is the command's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -20,21 +21,11 @@ from trimton.perf.report.charts import (
 from trimton.perf.report.charts.style import variant_class
 from trimton.perf.report.document import RunDocument
 from trimton.perf.report.facts import fact_groups, server_text
-from trimton.perf.report.headline import headline, highlights
-from trimton.perf.report.rows import check_rows, filled, loads, notes, speed_rows, variant_rows
+from trimton.perf.report.headline import SIGNS, headline, highlights
+from trimton.perf.report.rows import check_groups, filled, loads, notes, speed_rows, variant_rows
 from trimton.perf.report.transform_rows import transform_rows
 
 _PACKAGE = "trimton.perf.report"
-
-# Outcomes carry a word and a sign besides their colour.
-_SIGNS = {
-    "pass": "✓",
-    "fail": "✕",
-    "inconclusive": "?",
-    "better": "▲",
-    "worse": "▼",
-    "equivalent": "=",
-}
 
 
 def render_html(document: RunDocument) -> str:
@@ -47,21 +38,24 @@ def render_html(document: RunDocument) -> str:
         document=document,
         headline=headline(document),
         highlights=highlights(document),
-        checks=check_rows(document),
+        check_groups=check_groups(document),
         models=models,
         model_columns=[column for column in MODEL_COLUMNS if filled(models, column.key)],
         speeds=speeds,
         speed_columns=[column for column in SPEED_COLUMNS if filled(speeds, column.key)],
         loads=loads(document),
         latency_charts=latency_throughput.charts(document) + latency_percentiles.charts(document),
-        tradeoff_charts=tradeoff.charts(document),
-        cost_charts=time_split.charts(document) + memory.charts(document),
+        cost_charts=[
+            *tradeoff.charts(document),
+            *time_split.charts(document),
+            *memory.charts(document),
+        ],
         round_charts=rounds.charts(document),
         transforms=transform_rows(document),
         facts=fact_groups(document),
         server=server_text(document),
         notes=notes(document),
-        signs=_SIGNS,
+        signs=SIGNS,
         variant_class=variant_class,
         style=_asset("report.css"),
         script=_asset("report.js"),
@@ -77,8 +71,15 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.j2")
 
 
 def _asset(name: str) -> Markup:
     return Markup(files(_PACKAGE).joinpath(name).read_text(encoding="utf-8"))
+
+
+def _breakable(name: str) -> Markup:
+    """``name``, escaped, with places where a long one may break."""
+    parts = re.split(r"(?<=[_\-./])", name)
+    return Markup("<wbr>").join(parts)

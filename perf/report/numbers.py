@@ -7,6 +7,7 @@ terminal, in Markdown and in HTML.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from trimton.perf.results import Interval
 
@@ -46,41 +47,41 @@ def decimals_for(magnitude: float, digits: int) -> int:
     return min(max(digits - 1 - math.floor(math.log10(abs(magnitude))), 0), _MOST_DECIMALS)
 
 
-def interval_decimals(interval: Interval, digits: int = 4) -> int:
-    """Decimals that resolve the interval to two digits, at most ``digits`` digits of the value."""
+def interval_decimals(interval: Interval) -> int:
+    """Decimals that show three digits of the value, or four if the interval is that narrow."""
     widest = max(abs(x) for x in (interval.value, interval.low, interval.high) if x is not None)
-    most = decimals_for(widest, digits)
+    usual, most = decimals_for(widest, 3), decimals_for(widest, 4)
     if interval.low is None or interval.high is None or interval.high <= interval.low:
-        return min(most, decimals_for(widest, 3))
-    return min(most, decimals_for((interval.high - interval.low) / 2, 2))
+        return usual
+    return min(max(usual, decimals_for((interval.high - interval.low) / 2, 1)), most)
 
 
-def interval_texts(interval: Interval | None, scale: float = 1.0) -> tuple[str, str]:
-    """``("412.3", "[405.1, 419.8]")`` with common decimals, multiplied by ``scale``.
+def interval_texts(interval: Interval | None) -> tuple[str, str]:
+    """``("412.3", "[405.1, 419.8]")`` with common decimals; – and "" for no interval.
 
-    The second text is empty where the interval is unknown.
+    The second text is empty where the bounds are unknown.
     """
     if interval is None or not math.isfinite(interval.value):
         return MISSING, ""
-    scaled = Interval(
-        value=interval.value * scale,
-        low=None if interval.low is None else interval.low * scale,
-        high=None if interval.high is None else interval.high * scale,
-    )
-    bounds = [x for x in (scaled.low, scaled.high) if x is not None and math.isfinite(x)]
-    if any(abs(x) >= 1e9 for x in (scaled.value, *bounds)):
-        value, *ends = (f"{x:.3e}" for x in (scaled.value, *bounds))
-    else:
-        decimals = interval_decimals(scaled)
-        value, *ends = (fixed_text(x, decimals) for x in (scaled.value, *bounds))
-    return value, f"[{ends[0]}, {ends[1]}]" if len(ends) == 2 else ""
+    if abs(interval.value) >= 1e9:
+        return _texts(interval, lambda x: f"{x:.3e}")
+    decimals = interval_decimals(interval)
+    return _texts(interval, lambda x: fixed_text(x, decimals))
 
 
-def percent_text(share: float | None, decimals: int = 2) -> str:
-    """A share in [0, 1] as per cent, without the sign."""
-    if share is None or not math.isfinite(share):
-        return MISSING
-    return fixed_text(share * 100, decimals)
+def share_texts(interval: Interval | None) -> tuple[str, str]:
+    """A share in [0, 1], or a difference of two, in per cent: always two decimals.
+
+    Fixed decimals, because readers subtract such figures from one another.
+    """
+    if interval is None or not math.isfinite(interval.value):
+        return MISSING, ""
+    return _texts(interval, lambda x: fixed_text(x * 100, 2))
+
+
+def limit_text(limit: float) -> str:
+    """A limit as the policy's author wrote it: no rounding to the eye, no padding."""
+    return f"{limit:,.10g}"
 
 
 def size_text(size_bytes: float | None) -> str:
@@ -108,6 +109,12 @@ def ratio_interval_text(interval: tuple[float, float] | None) -> str:
         return ""
     low, high = (ratio_text(bound).removesuffix("×") for bound in interval)
     return f"[{low}, {high}]"
+
+
+def _texts(interval: Interval, text: Callable[[float], str]) -> tuple[str, str]:
+    bounds = [x for x in (interval.low, interval.high) if x is not None and math.isfinite(x)]
+    joined = ", ".join(text(bound) for bound in bounds)
+    return text(interval.value), f"[{joined}]" if len(bounds) == 2 else ""
 
 
 def _with_unit(value: float | None, step: int, units: tuple[str, ...]) -> str:

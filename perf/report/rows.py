@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from trimton.perf.measure.histogram import PERCENTILES, requests_needed
 from trimton.perf.report import numbers
@@ -18,6 +17,9 @@ from trimton.perf.report.cells import (
 from trimton.perf.report.document import RunDocument
 from trimton.perf.results import Interval, LevelSummary, LoadWindow, MetricComparison
 from trimton.perf.verdict import Check, CheckOutcome
+
+# Longer lists of places in a note are cut: the table of speed has them all.
+_MOST_PLACES = 4
 
 
 @dataclass(frozen=True, order=True)
@@ -59,7 +61,6 @@ class SpeedRow:
 class CheckRow:
     """One check of the policy as text; ``observed`` and ``asked`` carry the unit."""
 
-    variant: str
     metric: str
     observed: str
     interval: str
@@ -67,6 +68,16 @@ class CheckRow:
     samples: str
     outcome: CheckOutcome
     why: str
+
+
+@dataclass(frozen=True)
+class CheckGroup:
+    """All checks of one variant and what they come to."""
+
+    variant: str
+    role: str
+    outcome: CheckOutcome
+    checks: tuple[CheckRow, ...]
 
 
 def load_of(record: LevelSummary | LoadWindow) -> Load:
@@ -117,15 +128,23 @@ def speed_rows(document: RunDocument) -> list[SpeedRow]:
 
 
 def filled(rows: Sequence[VariantRow] | Sequence[SpeedRow], key: str) -> bool:
-    """True where at least one row has a figure in column ``key``."""
-    return any(not row.cells[key].is_missing for row in rows)
+    """True where at least one row has a figure in column ``key``, or a reason for having none."""
+    return any(not row.cells[key].is_missing or row.cells[key].note for row in rows)
 
 
-def check_rows(document: RunDocument) -> list[CheckRow]:
-    """Every check of every variant, the candidate's first."""
-    candidate = document.verdict.candidate
-    verdicts = sorted(document.verdict.variants, key=lambda v: v.variant != candidate)
-    return [_check_row(v.variant, check) for v in verdicts for check in v.checks]
+def check_groups(document: RunDocument) -> list[CheckGroup]:
+    """The checks of every variant that has some, the candidate's first."""
+    role, candidate = roles(document), document.verdict.candidate
+    return [
+        CheckGroup(
+            verdict.variant,
+            role.get(verdict.variant, ""),
+            verdict.outcome,
+            tuple(_check_row(check) for check in verdict.checks),
+        )
+        for verdict in sorted(document.verdict.variants, key=lambda v: v.variant != candidate)
+        if verdict.checks
+    ]
 
 
 def notes(document: RunDocument) -> list[str]:
@@ -147,50 +166,67 @@ def notes(document: RunDocument) -> list[str]:
         )
     if not document.memory:
         found.append("Memory was not measured.")
-    for level in document.levels:
-        place = f"{level.variant} at {load_of(level).text}"
-        found.extend(f"{place}: {note}" for note in level.notes)
-        if level.errors:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(level.errors.items()))
-            found.append(f"{place}: requests failed ({kinds}); they are not in the latencies.")
-        if not level.stable:
-            found.append(f"{place}: the rounds differ by more than the stability limit.")
+    found.extend(f"{_place(level)}: {note}" for level in document.levels for note in level.notes)
+    failed = [level for level in document.levels if level.errors]
+    if failed:
+        total = sum(sum(level.errors.values()) for level in failed)
+        found.append(f"{total:,} requests failed and are not in the latencies: {_places(failed)}.")
+    unsteady = [level for level in document.levels if not level.stable]
+    if unsteady:
+        found.append(f"The rounds differ by more than the stability limit: {_places(unsteady)}.")
     return found
 
 
-def _check_row(variant: str, check: Check) -> CheckRow:
-    unit = "points" if (check.rule, check.unit) == ("max_drop", "share") else check.unit
-    text = _UNIT_TEXTS.get(unit, partial(_with_unit, unit=unit))
+def _place(level: LevelSummary) -> str:
+    return f"{level.variant} at {load_of(level).text}"
+
+
+def _places(levels: Sequence[LevelSummary]) -> str:
+    rest = len(levels) - _MOST_PLACES
+    more = [f"{rest} more"] if rest > 0 else []
+    return ", ".join([*map(_place, levels[:_MOST_PLACES]), *more])
+
+
+def _check_row(check: Check) -> CheckRow:
+    unit = "share difference" if (check.rule, check.unit) == ("max_drop", "share") else check.unit
+    form = _UNITS.get(unit, _Unit(unit, numbers.interval_texts, numbers.limit_text))
     words = _RULE_WORDS.get(check.rule, check.rule)
-    observed, interval = text(check.observed)
-    asked, _ = text(Interval(value=check.limit))
+    observed, interval = form.observed(check.observed)
     return CheckRow(
-        variant=variant,
         metric=check.metric,
-        observed=observed if check.samples else numbers.MISSING,
+        observed=f"{observed} {form.name}".rstrip() if check.samples else numbers.MISSING,
         interval=interval if check.samples else "",
-        asked=f"{words} {asked}",
+        asked=f"{words} {form.limit(check.limit)} {form.name}".rstrip(),
         samples=f"{check.samples:,}",
         outcome=check.outcome,
         why=check.why,
     )
 
 
-def _with_unit(interval: Interval, unit: str, scale: float = 1.0) -> tuple[str, str]:
-    value, bounds = numbers.interval_texts(interval, scale)
-    return f"{value} {unit}".rstrip(), bounds
+@dataclass(frozen=True)
+class _Unit:
+    """How values of a unit are shown: its name, and the texts of an observation and of a limit."""
+
+    name: str
+    observed: Callable[[Interval], tuple[str, str]]
+    limit: Callable[[float], str]
 
 
-def _in_bytes(interval: Interval) -> tuple[str, str]:
+def _bytes_texts(interval: Interval) -> tuple[str, str]:
     ends = [numbers.size_text(end) for end in (interval.low, interval.high) if end is not None]
     return numbers.size_text(interval.value), f"[{', '.join(ends)}]" if len(ends) == 2 else ""
 
 
-# The gate counts shares in [0, 1]; people read per cent, and points for a difference of them.
-_UNIT_TEXTS: Mapping[str, Callable[[Interval], tuple[str, str]]] = {
-    "share": partial(_with_unit, unit="%", scale=100),
-    "points": partial(_with_unit, unit="points", scale=100),
-    "bytes": _in_bytes,
+def _share_limit(limit: float) -> str:
+    return numbers.limit_text(100 * limit)
+
+
+# The gate counts shares in [0, 1]; people read per cent, and percentage points (pp) for a
+# difference of them.
+_UNITS: Mapping[str, _Unit] = {
+    "share": _Unit("%", numbers.share_texts, _share_limit),
+    "share difference": _Unit("pp", numbers.share_texts, _share_limit),
+    "bytes": _Unit("", _bytes_texts, numbers.size_text),
 }
 _RULE_WORDS = {
     "max": "at most",

@@ -61,7 +61,7 @@ _COSTS: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("parameters", "Parameters", numbers.count_text),
     ("macs", "MACs", numbers.count_text),
     ("size_bytes", "Size", numbers.size_text),
-    ("nodes", "Nodes", numbers.number_text),
+    ("nodes", "Nodes", numbers.count_text),
 )
 
 

@@ -25,7 +25,7 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Chart:
-    """One picture: ``caption`` says how to read it, ``toggles`` whether its legend hides variants."""
+    """One picture: ``caption`` says how to read it; ``toggles``: its legend hides variants."""
 
     title: str
     caption: str

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from trimton.perf.report import numbers
-from trimton.perf.report.charts import frame, scale, svg
-from trimton.perf.report.charts.style import variant_class
+from trimton.perf.report.charts import frame, scale, style, svg
 from trimton.perf.report.document import RunDocument
 from trimton.perf.report.rows import load_of, loads
 from trimton.perf.results import Interval
 
 _LARGEST_RADIUS = 26.0
 _UNKNOWN_RADIUS = 9.0
-_LABEL_LINE = 15.0
-_LABEL_MOST = 34
+_LABEL_WIDTH, _LABEL_HEIGHT = 60.0, 18.0
 _MEBIBYTE = 1024 * 1024
 
 
@@ -50,8 +48,8 @@ def charts(document: RunDocument) -> list[frame.Chart]:
     return [
         frame.Chart(
             title=f"Size, {quality} and speed",
-            caption=f"Left and up is better. The area of a bubble is {speed}; bars are 95 %"
-            " intervals.",
+            caption=f"Left and up is better. The area of a bubble is {speed}; bars are"
+            " 95 % intervals.",
             drawing=frame.drawing(
                 f"Size against {quality} of {len(bubbles)} variants; the tables have the figures.",
                 frame.axes(x, y, "size of the model, MiB", f"{quality}, %"),
@@ -85,41 +83,31 @@ def _draw(bubble: _Bubble, cx: float, cy: float, radius: float, y: scale.Scale) 
     if (ends := scale.span(bubble.quality)) is not None:
         bar = frame.error_bar((cx, cx), (y.at(100 * ends[0]), y.at(100 * ends[1])))
     circle = svg.element("circle", cx=cx, cy=cy, r=radius, class_="bubble")
-    centre = svg.element("circle", cx=cx, cy=cy, r=2.5, class_="marker")
+    centre = style.marker(bubble.index, cx, cy)
     mark = svg.group(svg.tip(_tip(bubble)), circle, centre, class_="mark")
     return frame.series(bubble.index, bubble.name, bar, mark)
 
 
 def _labels(placed: list[tuple[_Bubble, float, float]], fastest: float) -> list[Markup]:
-    """Names beside the bubbles, moved apart where they would cover one another."""
+    """Throughputs beside the bubbles, moved down where one would cover another."""
     labels: list[Markup] = []
-    taken: list[tuple[float, float, float]] = []
+    taken: list[tuple[float, float]] = []
     for bubble, cx, cy in sorted(placed, key=lambda place: (place[2], place[1])):
-        name = svg.shortened(bubble.name, _LABEL_MOST)
-        speed = f" · {numbers.interval_texts(bubble.throughput)[0]}/s" if bubble.throughput else ""
-        width = 6.6 * len(name + speed)
-        offset = _radius(bubble, fastest) + 6
-        to_left = cx + offset + width > frame.RIGHT + 14
-        start = cx - offset - width if to_left else cx + offset
-        at = cy + 4
-        while any(
-            abs(at - line) < _LABEL_LINE and start < right and left < start + width
-            for left, right, line in taken
-        ):
-            at += _LABEL_LINE
-        taken.append((start, start + width, at))
+        if bubble.throughput is None:
+            continue
+        left, line = cx + _radius(bubble, fastest) + 5, cy + 4
+        while any(abs(left - x) < _LABEL_WIDTH and abs(line - y) < _LABEL_HEIGHT for x, y in taken):
+            line += _LABEL_HEIGHT
+        taken.append((left, line))
+        speed = f"{numbers.interval_texts(bubble.throughput)[0]}/s"
         labels.append(
-            svg.group(
-                svg.text(name + speed, start, at, "bubble-label"),
-                class_=f"series {variant_class(bubble.index)}",
-                data_variant=bubble.name,
-            )
+            frame.series(bubble.index, bubble.name, svg.text(speed, left, line, "bubble-label"))
         )
     return labels
 
 
 def _tip(bubble: _Bubble) -> str:
-    quality = " ".join(numbers.interval_texts(bubble.quality, 100)).strip()
+    quality = " ".join(numbers.share_texts(bubble.quality)).strip()
     speed = " ".join(numbers.interval_texts(bubble.throughput)).strip()
     parts = [f"{bubble.name}: {quality} %", numbers.size_text(bubble.size_bytes)]
     return ", ".join(parts + ([f"{speed} infer/s"] if bubble.throughput else []))
