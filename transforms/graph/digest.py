@@ -36,6 +36,20 @@ def model_digest(model: ir.Model) -> str:
     return state.hexdigest()
 
 
+def tensor_digest(tensor: ir.TensorProtocol) -> str:
+    """The SHA-256 of type, shape and contents of ``tensor``."""
+    state = hashlib.sha256()
+    _tensor(state, tensor)
+    return state.hexdigest()
+
+
+def attributes_digest(node: ir.Node) -> str:
+    """The SHA-256 of the attributes of ``node``, whatever their order."""
+    state = hashlib.sha256()
+    _attributes(state, node.attributes)
+    return state.hexdigest()
+
+
 def _interface(state: _Hash, graph: ir.Graph) -> None:
     for role, values in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         _text(state, role, [(v.name, str(v.type), str(v.shape)) for v in values])

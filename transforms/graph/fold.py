@@ -1,0 +1,210 @@
+"""Evaluating nodes whose outputs are the same in every run.
+
+A node is evaluated by ONNX Runtime itself, so that the folded value is the one it would compute.
+``Shape`` and ``Size`` need no constant input, only known dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from trimton.transforms.graph.edit import (
+    Editor,
+    constant,
+    constant_array,
+    erase,
+    input_at,
+    only_consumer,
+    replace_value,
+)
+from trimton.transforms.graph.load import one_line
+from trimton.transforms.graph.probe import RANDOM_OPERATORS
+from trimton.transforms.graph.quantised import is_quantised
+from trimton.transforms.graph.session import ORT_ERRORS, open_session, run
+from trimton.transforms.graph.shapes import known_dims, static_shape
+from trimton.transforms.graph.tensors import subgraphs_of
+
+Array = npt.NDArray[Any]
+
+# How much larger one folded node may make the model. ONNX Runtime folds at loading anyway:
+# a file need not carry a large tensor that a small node can make.
+MAX_GROWTH_BYTES = 16 * 1024
+
+_EVALUABLE = frozenset(
+    {
+        ir.DataType.BOOL,
+        ir.DataType.DOUBLE,
+        ir.DataType.FLOAT,
+        ir.DataType.FLOAT16,
+        ir.DataType.INT16,
+        ir.DataType.INT32,
+        ir.DataType.INT64,
+        ir.DataType.INT8,
+        ir.DataType.STRING,
+        ir.DataType.UINT16,
+        ir.DataType.UINT32,
+        ir.DataType.UINT64,
+        ir.DataType.UINT8,
+    }
+)
+
+
+def fold_node(node: ir.Node, editor: Editor) -> bool | str:
+    """Replace ``node`` by its value: True if done, a reason if only nearly possible.
+
+    False where its value depends on the inputs of the model.
+    """
+    graph = node.graph
+    if graph is None or node.domain or node.op_type == "Constant" or subgraphs_of(node):
+        return False
+    shape_value = _shape_value(node, editor)
+    if shape_value is None and not _has_constant_inputs(node):
+        return False
+    if reason := _obstacle(node):
+        return reason
+    if shape_value is not None:
+        arrays: list[Array] = [shape_value]
+    else:
+        try:
+            arrays = _evaluate(node, editor.model)
+        except ORT_ERRORS as error:
+            return f"it cannot be evaluated alone ({one_line(str(error))})"
+        growth = sum(array.nbytes for array in arrays) - _freed_bytes(node)
+        if growth > MAX_GROWTH_BYTES:
+            return f"its value would make the model {growth} bytes larger"
+    outputs = [output for output in node.outputs if output.name]
+    for output, array in zip(outputs, arrays, strict=True):
+        name = output.name or node.op_type
+        replace_value(output, editor.add_constant(graph, f"{name}_folded", array))
+    erase(node)
+    return True
+
+
+def _has_constant_inputs(node: ir.Node) -> bool:
+    inputs = [value for value in node.inputs if value is not None]
+    return bool(inputs) and all(constant(value) is not None for value in inputs)
+
+
+def _obstacle(node: ir.Node) -> str | None:
+    if node.op_type in RANDOM_OPERATORS:
+        return "its value is random"
+    if is_quantised(node):
+        return "quantisation is left as it is"
+    if any(output.is_graph_output() for output in node.outputs):
+        return "its value is an output of a graph"
+    if any(isinstance(v.type, (ir.SequenceType, ir.OptionalType)) for v in node.outputs):
+        return "its value is no tensor"
+    tensors = [constant(value) for value in node.inputs]
+    types = {t.dtype for t in tensors if t is not None} | {v.dtype for v in node.outputs}
+    if not types - {None} <= _EVALUABLE:
+        return "its type has no counterpart in numpy"
+    sizes = [_predicted_bytes(output) for output in node.outputs]
+    growth = sum(size for size in sizes if size is not None) - _freed_bytes(node)
+    if growth > MAX_GROWTH_BYTES:
+        return f"its value would make the model {growth} bytes larger"
+    return None
+
+
+def _predicted_bytes(value: ir.Value) -> int | None:
+    shape = static_shape(value)
+    if shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
+        return None
+    return int(np.prod(shape, dtype=np.int64)) * value.dtype.bitwidth // 8
+
+
+def _freed_bytes(node: ir.Node) -> int:
+    """The bytes of the constants that only ``node`` reads: they go with it."""
+    tensors = {id(v): constant(v) for v in node.inputs if v is not None and only_consumer(v)}
+    return sum(tensor.nbytes for tensor in tensors.values() if tensor is not None)
+
+
+def _shape_value(node: ir.Node, editor: Editor) -> Array | None:
+    """The value of a node that only asks for known dimensions, as int64; else None."""
+    match node.op_type:
+        case "Shape":
+            dims = _shape_output(node)
+        case "Size":
+            shape = static_shape(input_at(node, 0))
+            return None if shape is None else np.asarray(np.prod(shape, dtype=np.int64))
+        case "Gather" | "Slice":
+            dims = _picked_dims(node, editor)
+        case _:
+            return None
+    if dims is None or any(dim is None for dim in dims.reshape(-1)):
+        return None
+    return dims.astype(np.int64)
+
+
+def _shape_output(node: ir.Node) -> Array | None:
+    """The output of a Shape node, as objects: None stands for a free dimension."""
+    dims = known_dims(input_at(node, 0))
+    if dims is None:
+        return None
+    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", None)
+    return np.array(dims, dtype=object)[start:end]
+
+
+def _picked_dims(node: ir.Node, editor: Editor) -> Array | None:
+    """The dimensions that Gather or Slice picks from a Shape, where it picks known ones."""
+    source = input_at(node, 0)
+    producer = None if source is None else source.producer()
+    if producer is None or producer.op_type != "Shape" or producer.domain:
+        return None
+    dims = _shape_output(producer)
+    if dims is None:
+        return None
+    if node.op_type == "Gather":
+        indices = constant_array(input_at(node, 1))
+        if indices is None or np.any((indices < -len(dims)) | (indices >= len(dims))):
+            return None
+        return np.asarray(dims[indices], dtype=object)
+    if editor.opset < 10:  # starts and ends are attributes
+        return None
+    bounds = [constant_array(input_at(node, index)) for index in (1, 2)]
+    steps = constant_array(input_at(node, 4)) if input_at(node, 4) is not None else np.ones(1)
+    if any(bound is None for bound in bounds) or steps is None or int(steps[0]) != 1:
+        return None
+    start, end = (int(bound[0]) for bound in bounds if bound is not None)
+    return dims[start:end]
+
+
+def _evaluate(node: ir.Node, model: ir.Model) -> list[Array]:
+    """The named outputs of ``node``, run alone on its constant inputs."""
+    feeds: dict[str, Array] = {}
+    inputs: list[ir.Value | None] = []
+    for index, value in enumerate(node.inputs):
+        tensor = constant(value)
+        if tensor is None:
+            inputs.append(None)
+            continue
+        name = f"input_{index}"
+        array = tensor.numpy()
+        feeds[name] = _texts(array) if tensor.dtype == ir.DataType.STRING else array
+        inputs.append(
+            ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
+        )
+    outputs = [
+        ir.Value(name=f"output_{index}" if output.name else "", type=output.type)
+        for index, output in enumerate(node.outputs)
+    ]
+    alone = ir.Node(
+        node.domain, node.op_type, inputs, tuple(node.attributes.values()), outputs=outputs
+    )
+    graph = ir.Graph(
+        [value for value in inputs if value is not None],
+        [output for output in outputs if output.name],
+        nodes=[alone],
+        opset_imports=dict(model.opset_imports),
+        name="alone",
+    )
+    session = open_session(ir.Model(graph, ir_version=model.ir_version))
+    return [np.asarray(array) for array in run(session, feeds).values()]
+
+
+def _texts(array: Array) -> Array:
+    texts = [item.decode() if isinstance(item, bytes) else item for item in array.reshape(-1)]
+    return np.array(texts, dtype=object).reshape(array.shape)
