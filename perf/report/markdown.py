@@ -47,21 +47,13 @@ def _lines(document: RunDocument) -> Iterator[str]:
     for group in check_groups(document):
         yield from _section(f"Checks of {escaped(group.variant)}", _checks(group))
     models = variant_rows(document)
-    columns = [c for c in MODEL_COLUMNS if c.key in _MODEL_KEYS and filled(models, c.key)]
-    rows = [[escaped(row.name), *(_cell(row.cells[c.key]) for c in columns)] for row in models]
-    yield from _section(
-        "Models", _table(["Variant", *(_head(c.title, c.unit) for c in columns)], rows)
-    )
+    known = [c for c in MODEL_COLUMNS if c.key in _MODEL_KEYS and filled(models, c.key)]
+    yield from _section("Models", _figures(known, models))
     speeds = speed_rows(document)
-    shown = [c for c in SPEED_COLUMNS if c.key in _SPEED_KEYS and filled(speeds, c.key)]
+    measured = [c for c in SPEED_COLUMNS if c.key in _SPEED_KEYS and filled(speeds, c.key)]
     for load in loads(document):
-        rows = [
-            [escaped(row.name), *(_cell(row.cells[c.key]) for c in shown)]
-            for row in speeds
-            if row.load == load
-        ]
-        head = ["Variant", *(_head(c.title, c.unit) for c in shown)]
-        yield from _section(f"Speed at {load.text}", _table(head, rows))
+        at_load = [row for row in speeds if row.load == load]
+        yield from _section(f"Speed at {load.text}", _figures(measured, at_load))
     yield from _section("Notes", [f"- {escaped(note)}" for note in _closing(document)])
 
 

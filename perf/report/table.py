@@ -14,6 +14,7 @@ from trimton.perf.report.document import RunDocument
 from trimton.perf.report.facts import server_text
 from trimton.perf.report.headline import SIGNS, headline
 from trimton.perf.report.rows import (
+    CheckGroup,
     SpeedRow,
     check_groups,
     filled,
