@@ -8,7 +8,7 @@ where the head ends.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from trimton.core.errors import InputError
@@ -66,45 +66,22 @@ def encode_request(
     return head.encode("ascii") + body
 
 
-def batches_of(inputs: Mapping[str, Array], batch: int) -> list[dict[str, Array]]:
-    """``inputs`` (first axis = samples) cut into whole batches; too few samples are repeated.
-
-    Raises InputError for a batch below 1 or without samples.
-    """
-    if batch < 1:
-        raise InputError(f"the batch size must be at least 1, not {batch}.")
-    count = min((len(array) for array in inputs.values()), default=0)
-    if count == 0:
-        raise InputError("there is no sample to build a request from.")
-    whole = max(count // batch, 1)
-    return [
-        {
-            name: array[start : start + batch]
-            if start + batch <= count
-            else array[[i % count for i in range(batch)]]
-            for name, array in inputs.items()
-        }
-        for start in range(0, whole * batch, batch)
-    ]
-
-
 def prepare_requests(
     host: str,
     model: str,
-    inputs: Mapping[str, Array],
+    feeds: Iterable[Mapping[str, Array]],
     specs: Sequence[TensorSpec],
     *,
-    batch: int = 1,
     max_bytes: int = _MAX_PREPARED_BYTES,
 ) -> tuple[bytes, ...]:
-    """One request per batch of ``inputs`` (first axis = samples), at least one.
+    """One request for each of ``feeds`` (inputs by name), at least one.
 
     Stops before their total size exceeds ``max_bytes``, so that large samples do not fill
     the memory that the server needs.
     """
     requests: list[bytes] = []
     total = 0
-    for feed in batches_of(inputs, batch):
+    for feed in feeds:
         request = encode_request(host, model, feed, specs)
         total += len(request)
         if requests and total > max_bytes:

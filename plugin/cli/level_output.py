@@ -1,0 +1,129 @@
+"""Measured levels and comparisons, for people and for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from trimton.perf.measure.histogram import PERCENTILES
+from trimton.perf.results import Interval, LevelSummary, MetricComparison, QualitySummary
+from trimton.perf.targets.endpoint import ServerMetadata
+
+_STYLES = {"better": "green", "worse": "red", "equivalent": "", "inconclusive": "yellow"}
+_LATENCIES = ("mean", *PERCENTILES)
+_LEVEL_COLUMNS = ("conc", "infer/s", "±", *PERCENTILES, "queue", "infer", "errors", "stable")
+
+
+def server_json(server: ServerMetadata | None) -> dict[str, str] | None:
+    """Name and version of a server; None for ONNX Runtime in this process."""
+    return None if server is None else {"name": server.name, "version": server.version}
+
+
+def level_json(level: LevelSummary) -> dict[str, Any]:
+    """The machine form of a level: plain numbers, with their intervals beside them."""
+    latencies: dict[str, Interval | None] = {
+        name: getattr(level.latency_ms, name) for name in _LATENCIES
+    }
+    return {
+        "concurrency": level.concurrency,
+        "batch": level.batch,
+        "throughput_rps": level.throughput_rps.value,
+        "throughput_interval": _bounds(level.throughput_rps),
+        "latency_ms": {name: value and value.value for name, value in latencies.items()},
+        "latency_interval_ms": {name: _bounds(value) for name, value in latencies.items()},
+        "errors": sum(level.errors.values()),
+        "errors_by_kind": level.errors,
+        "requests": level.requests,
+        "rounds": level.rounds,
+        "stable": level.stable,
+        "client_cpu_us_per_request": level.client_cpu_us_per_request,
+        "cpu_ms_per_inference": level.cpu_ms_per_inference,
+        "server": level.server.model_dump() if level.server else None,
+        "notes": list(level.notes),
+    }
+
+
+def level_table(levels: Sequence[LevelSummary], *, with_variant: bool = False) -> Table:
+    """One row for each level; latencies in milliseconds, queue and infer as the server counts."""
+    table = Table(box=None, pad_edge=False)
+    if with_variant:
+        table.add_column("variant")
+    for heading in _LEVEL_COLUMNS:
+        table.add_column(heading, justify="right")
+    for level in levels:
+        server = level.server
+        table.add_row(
+            *([level.variant] if with_variant else []),
+            str(level.concurrency),
+            f"{level.throughput_rps.value:.1f}",
+            _half_width(level.throughput_rps),
+            *(_milliseconds(getattr(level.latency_ms, name)) for name in PERCENTILES),
+            f"{server.queue_us / 1000:.2f}" if server else "-",
+            f"{server.compute_infer_us / 1000:.2f}" if server else "-",
+            str(sum(level.errors.values())),
+            "yes" if level.stable else "no",
+        )
+    return table
+
+
+def comparison_table(comparisons: Sequence[tuple[str, MetricComparison]]) -> Table:
+    """One row for each variant and metric."""
+    table = Table("variant", "metric", box=None, pad_edge=False)
+    for heading in ("baseline", "variant", "ratio", "95 % interval"):
+        table.add_column(heading, justify="right")
+    table.add_column("outcome")
+    for variant, metric in comparisons:
+        interval = "-" if metric.interval is None else "{:.3f} to {:.3f}".format(*metric.interval)
+        style = _STYLES[metric.outcome]
+        table.add_row(
+            variant,
+            f"{metric.name} ({metric.unit})",
+            f"{metric.baseline:.4g}",
+            f"{metric.variant:.4g}",
+            f"{metric.ratio:.3f}",
+            interval,
+            f"[{style}]{metric.outcome}[/]" if style else metric.outcome,
+        )
+    return table
+
+
+def quality_table(summaries: Sequence[QualitySummary]) -> Table:
+    """One row for each variant: how good, and how close to the baseline."""
+    table = Table("variant", box=None, pad_edge=False)
+    for heading in ("samples", "accuracy", "drop", "agreement", "SQNR dB", "largest difference"):
+        table.add_column(heading, justify="right")
+    for summary in summaries:
+        table.add_row(
+            summary.variant,
+            str(summary.samples),
+            _share(summary.accuracy),
+            _share(summary.accuracy_drop),
+            _share(summary.agreement),
+            "identical" if summary.sqnr_db is None else f"{summary.sqnr_db:.1f}",
+            f"{summary.largest_difference:.3g}",
+        )
+    return table
+
+
+def _bounds(interval: Interval | None) -> list[float] | None:
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    return [interval.low, interval.high]
+
+
+def _half_width(interval: Interval) -> str:
+    bounds = _bounds(interval)
+    return "-" if bounds is None else f"{(bounds[1] - bounds[0]) / 2 / interval.value:.1%}"
+
+
+def _milliseconds(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.value:.2f}"
+
+
+def _share(interval: Interval | None) -> str:
+    bounds = _bounds(interval)
+    if interval is None or bounds is None:
+        return "-"
+    return f"{interval.value:.2%} [{bounds[0]:.2%}, {bounds[1]:.2%}]"

@@ -1,0 +1,201 @@
+"""The options that ``perf`` and ``compare`` share, and what both do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trimton.core.errors import InputError
+
+if TYPE_CHECKING:
+    from trimton.perf.load.feeds import Feed
+    from trimton.perf.results import LoadWindow
+    from trimton.plugin.samples import Samples
+    from trimton.plugin.subjects import Subject
+
+# Different random requests, so that no cache in the server answers all of them.
+_RANDOM_REQUESTS = 64
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", "-u", metavar="HOST:PORT", help="A running server's HTTP address."),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        "-d",
+        metavar="D",
+        help="Samples to send: an .npz with one array for each input, or PACKAGE.MODULE:FUNCTION. "
+        "Without it random values are sent.",
+    ),
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="NAME:DIMS",
+        help="Dimensions after the first of an input with free ones, e.g. tokens:128 or "
+        "image:3,224,224 (repeatable).",
+    ),
+]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", "-b", help="Samples in each request (default 1).")
+]
+ConcurrencyOption = Annotated[
+    str | None,
+    typer.Option(metavar="N,N,...", help="Requests in flight, one level each (default 1)."),
+]
+ConcurrencyRangeOption = Annotated[
+    str | None,
+    typer.Option(metavar="START:END:STEP", help="The levels as a range, END included."),
+]
+WindowOption = Annotated[float, typer.Option(help="Seconds that one window measures.")]
+WarmupOption = Annotated[float, typer.Option(help="Seconds of load before each window.")]
+ThreadsOption = Annotated[
+    int,
+    typer.Option(min=1, help="Threads inside one inference of an .onnx file in this process."),
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of random inputs, orders and intervals.")]
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """The options of one measurement, checked."""
+
+    levels: tuple[int, ...]
+    rounds: int
+    window_s: float
+    warmup_s: float
+    seed: int
+    data: str | None
+    shapes: Mapping[str, tuple[int, ...]]
+    batch: int | None
+
+    def samples(self, subject: Subject) -> Samples | None:
+        """The samples of ``--data``, checked against the inputs of ``subject``."""
+        from trimton.plugin.samples import load_samples
+        from trimton.transforms.graph.inputs import InputSpec
+
+        if self.data is None:
+            return None
+        specs = [InputSpec(s.name, s.dtype, s.shape, s.optional) for s in subject.inputs]
+        return load_samples(self.data, specs)
+
+    def feeds(self, subject: Subject, samples: Samples | None, batch: int) -> list[Feed]:
+        """The inputs of the requests: from ``samples``, or random."""
+        from trimton.perf.load.feeds import feeds_from_samples, random_feeds
+
+        if samples is not None:
+            return feeds_from_samples(samples.inputs, batch)
+        return random_feeds(
+            subject.inputs,
+            batch=batch,
+            count=_RANDOM_REQUESTS,
+            seed=self.seed,
+            shapes=self.shapes,
+        )
+
+    def measure(
+        self, subjects: Sequence[Subject], samples: Samples | None, batch: int
+    ) -> tuple[LoadWindow, ...]:
+        """Load ``subjects`` side by side, with progress on a terminal."""
+        from trimton.perf.load.rounds import measure_rounds
+        from trimton.plugin.cli.output import progress
+
+        feeds = self.feeds(subjects[0], samples, batch)
+        for (
+            subject
+        ) in subjects:  # a request that the model refuses is wrong input, not an error rate
+            subject.infer(feeds[0])
+        arms = [subject.arm(feeds, batch) for subject in subjects]
+        with progress() as shown:
+            total = len(arms) * len(self.levels) * self.rounds
+            task = shown.add_task("loading", total=total)
+            return measure_rounds(
+                arms,
+                levels=self.levels,
+                rounds=self.rounds,
+                window_s=self.window_s,
+                warmup_s=self.warmup_s,
+                seed=self.seed,
+                on_window=lambda window: shown.advance(task),
+            )
+
+
+def plan_from_options(
+    *,
+    concurrency: str | None,
+    concurrency_range: str | None,
+    shapes: Sequence[str] | None,
+    data: str | None,
+    batch: int | None,
+    rounds: int,
+    window_s: float,
+    warmup_s: float,
+    seed: int,
+) -> LoadPlan:
+    """Check the options; InputError names the one that is wrong."""
+    if data is not None and shapes:
+        raise InputError("--shape is for random inputs; with --data the samples have their shape.")
+    if not 0 < window_s < 3600:
+        raise InputError(f"--window must lie between 0 and 3600 s, not {window_s:g}.")
+    if not 0 <= warmup_s < 3600:
+        raise InputError(f"--warmup must lie between 0 and 3600 s, not {warmup_s:g}.")
+    if rounds < 1:
+        raise InputError(f"--rounds must be at least 1, not {rounds}.")
+    if seed < 0:
+        raise InputError(f"--seed must be 0 or more, not {seed}.")
+    return LoadPlan(
+        levels=_levels(concurrency, concurrency_range),
+        rounds=rounds,
+        window_s=window_s,
+        warmup_s=warmup_s,
+        seed=seed,
+        data=data,
+        shapes=dict(_shape(text) for text in shapes or ()),
+        batch=batch,
+    )
+
+
+def _levels(listed: str | None, ranged: str | None) -> tuple[int, ...]:
+    if listed is not None and ranged is not None:
+        raise InputError("give --concurrency or --concurrency-range, not both.")
+    try:
+        if ranged is not None:
+            start, end, step = (*(int(part) for part in ranged.split(":")), None, None)[:3]
+            levels = range(start or 0, (end or start or 0) + 1, 1 if step is None else step)
+        else:
+            levels = [int(part) for part in (listed or "1").split(",")]
+    except ValueError:
+        levels = []
+    if not levels or min(levels) < 1 or max(levels) > _CONCURRENCY_MAX:
+        option = "--concurrency-range" if ranged is not None else "--concurrency"
+        form = "START:END:STEP such as 1:4:1" if ranged is not None else "numbers such as 1,4"
+        raise InputError(
+            f"{option} {ranged or listed}: give {form}, each from 1 to {_CONCURRENCY_MAX}."
+        )
+    return tuple(dict.fromkeys(levels))
+
+
+# One process needs a file descriptor for each; the usual limit is 1024.
+_CONCURRENCY_MAX = 1000
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, dimensions = text.rpartition(":")
+    try:
+        return _named(name), tuple(int(part) for part in dimensions.split(","))
+    except ValueError:
+        raise InputError(
+            f"--shape {text}: give NAME:DIMS with whole numbers, for example image:3,224,224."
+        ) from None
+
+
+def _named(name: str) -> str:
+    if not name:
+        raise ValueError("no name")
+    return name
