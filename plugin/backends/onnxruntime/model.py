@@ -78,6 +78,7 @@ class TritonPythonModel:
         folder = os.path.join(args["model_repository"], args["model_version"])
         kind, device = args["model_instance_kind"], args["model_instance_device_id"]
         self._session = open_session(folder, config, kind, device)
+        check_supported(config)
         self._run_options = run_options(config)
         self._batches = config["max_batch_size"] > 0
         inputs = self._session.get_inputs()
@@ -92,17 +93,16 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer ``requests``, those of a dynamic batch by one run; a bad one fails alone."""
         responses: dict[int, Any] = {}
-        groups: dict[Any, list[Job]] = {}
+        jobs: list[Job] = []
         for index, request in enumerate(requests):
             try:
-                job = Job(index, self._read(request), tuple(request.requested_output_names()))
+                feed = self._read(request)
             except ValueError as error:
                 responses[index] = failure(error)
-                continue
-            key = job.shapes if self._batches else index
-            groups.setdefault(key, []).append(job)
-        for jobs in groups.values():
-            responses.update(self._answer(jobs))
+            else:
+                jobs.append(Job(index, feed, tuple(request.requested_output_names())))
+        for batch in [jobs] if self._batches and jobs else [[job] for job in jobs]:
+            responses.update(self._answer(batch))
         return [responses[index] for index in range(len(requests))]
 
     def finalize(self) -> None:
@@ -163,11 +163,6 @@ class Job:
     def rows(self) -> int:
         """How many samples it holds (Triton has checked that all inputs agree)."""
         return len(next(iter(self.feed.values())))
-
-    @property
-    def shapes(self) -> frozenset[tuple[str, tuple[int, ...]]]:
-        """What must be equal for two requests to run as one."""
-        return frozenset((name, array.shape[1:]) for name, array in self.feed.items())
 
 
 def concatenated(feeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -231,12 +226,9 @@ def open_session(
 def session_options(config: Mapping[str, Any]) -> ort.SessionOptions:
     """The options that the configuration's keys stand for, with the native defaults."""
     options = ort.SessionOptions()
-    optimization = config.get("optimization", {})
-    level = int(optimization.get("graph", {}).get("level", 0))
+    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     # An unknown level means the default in the native backend, too.
     options.graph_optimization_level = GRAPH_LEVELS.get(level, GRAPH_LEVELS[0])
-    if any(optimization.get("execution_accelerators", {}).values()):
-        raise refusal(config, "execution_accelerators are not available in this backend")
     for library in config.get("model_operations", {}).get("op_library_filename", []):
         options.register_custom_ops_library(library)
     for key, (parse, apply) in PARAMETERS.items():
@@ -365,25 +357,42 @@ def data_type(config: Mapping[str, Any], tensor: Any) -> str:
     return DATA_TYPES[tensor.type]
 
 
+def check_supported(config: Mapping[str, Any]) -> None:
+    """Refuse what the native backend does and this one cannot, rather than ignore it."""
+    accelerators = config.get("optimization", {}).get("execution_accelerators", {})
+    asked = {
+        "execution_accelerators": any(accelerators.values()),
+        "batch_input": config.get("batch_input"),
+        "batch_output": config.get("batch_output"),
+        "allow_ragged_batch": any(e.get("allow_ragged_batch", False) for e in config["input"]),
+        "sequence_batching state": config.get("sequence_batching", {}).get("state"),
+    }
+    for key, value in asked.items():
+        if value:
+            raise refusal(config, f"{key} is not available in this backend; remove it")
+
+
 def check_inputs(
     config: Mapping[str, Any], inputs: Sequence[Any], overridable: Sequence[Any]
 ) -> None:
-    """Refuse a configuration whose inputs the model does not have.
+    """Refuse a configuration whose inputs are not the model's.
 
-    ``overridable`` are weights listed as inputs (IR version 3): they may be optional inputs.
+    ``overridable`` are inputs with a value in the model: they may be optional inputs.
     """
-    required = [entry for entry in config["input"] if not entry.get("optional", False)]
-    if len(required) != len(inputs):
+    optional = {entry["name"] for entry in config["input"] if entry.get("optional", False)}
+    controls = config.get("sequence_batching", {}).get("control_input", [])
+    required = {entry["name"] for entry in (*config["input"], *controls)} - optional
+    if optional and config["max_batch_size"] > 0:
         raise refusal(
-            config, f"configuration expects {len(required)} inputs, model provides {len(inputs)}"
+            config,
+            f"optional input {min(optional)!r} is not supported for models that support batching; "
+            "set max_batch_size: 0",
         )
-    for entry in config["input"]:
-        if entry.get("optional", False) and config["max_batch_size"] > 0:
-            raise refusal(
-                config,
-                f"optional input {entry['name']!r} is not supported for models that support "
-                "batching; set max_batch_size: 0",
-            )
+    for name in sorted({tensor.name for tensor in inputs} - required):
+        fault = "makes optional" if name in optional else "lacks"
+        raise refusal(config, f"model requires input {name!r}, which the configuration {fault}")
+    for name in sorted({tensor.name for tensor in overridable} & required):
+        raise refusal(config, f"input {name!r} has a value in the model; set optional: true for it")
     check_tensors(config, "input", (*inputs, *overridable))
 
 
