@@ -67,6 +67,7 @@ def command(
         comparison_table,
         level_json,
         level_table,
+        notes_of,
         quality_table,
         server_json,
     )
@@ -104,13 +105,12 @@ def command(
                 )
         windows = plan.measure(subjects, samples, size)
     levels = summarise_levels(windows, seed=seed)
-    metrics = [
-        (variant.name, metric)
-        for variant in variants
-        for metric in compare_variants(
+    metrics = {
+        variant.name: compare_variants(
             windows, baseline=baseline.name, variant=variant.name, seed=seed, margin=margin / 100
         )
-    ]
+        for variant in variants
+    }
     if json:
         print_json(
             {
@@ -120,7 +120,8 @@ def command(
                 "margin_pct": margin,
                 "metrics": [
                     {"variant_name": name, **metric.model_dump(mode="json")}
-                    for name, metric in metrics
+                    for name, found in metrics.items()
+                    for metric in found
                 ],
                 "quality": [summary.model_dump(mode="json") for summary in quality],
                 "levels": [{"variant_name": lv.variant, **level_json(lv)} for lv in levels],
@@ -128,12 +129,14 @@ def command(
         )
         return
     screen = console()
-    screen.print(level_table(levels, with_variant=True))
-    screen.print()
-    screen.print(comparison_table(metrics))
+    for subject in subjects:
+        screen.print(f"[bold]{subject.name}[/] (latencies in ms)")
+        screen.print(level_table([level for level in levels if level.variant == subject.name]))
+    for name, found in metrics.items():
+        screen.print(f"\n[bold]{name}[/] against {baseline.name}")
+        screen.print(comparison_table(found))
     if quality:
         screen.print()
         screen.print(quality_table(quality))
-    for level in levels:
-        for note in level.notes:
-            screen.print(f"{level.variant} at {level.concurrency}: {note}", soft_wrap=True)
+    for note in notes_of(levels):
+        screen.print(note, soft_wrap=True)

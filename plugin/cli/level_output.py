@@ -45,17 +45,14 @@ def level_json(level: LevelSummary) -> dict[str, Any]:
     }
 
 
-def level_table(levels: Sequence[LevelSummary], *, with_variant: bool = False) -> Table:
+def level_table(levels: Sequence[LevelSummary]) -> Table:
     """One row for each level; latencies in milliseconds, queue and infer as the server counts."""
     table = Table(box=None, pad_edge=False)
-    if with_variant:
-        table.add_column("variant")
     for heading in _LEVEL_COLUMNS:
         table.add_column(heading, justify="right")
     for level in levels:
         server = level.server
         table.add_row(
-            *([level.variant] if with_variant else []),
             str(level.concurrency),
             f"{level.throughput_rps.value:.1f}",
             _half_width(level.throughput_rps),
@@ -68,18 +65,17 @@ def level_table(levels: Sequence[LevelSummary], *, with_variant: bool = False) -
     return table
 
 
-def comparison_table(comparisons: Sequence[tuple[str, MetricComparison]]) -> Table:
-    """One row for each variant and metric."""
-    table = Table("variant", "metric", box=None, pad_edge=False)
+def comparison_table(comparisons: Sequence[MetricComparison]) -> Table:
+    """One row for each metric of one variant; the unit ends the metric's name."""
+    table = Table("metric", box=None, pad_edge=False)
     for heading in ("baseline", "variant", "ratio", "95 % interval"):
         table.add_column(heading, justify="right")
     table.add_column("outcome")
-    for variant, metric in comparisons:
-        interval = "-" if metric.interval is None else "{:.3f} to {:.3f}".format(*metric.interval)
+    for metric in comparisons:
+        interval = "-" if metric.interval is None else "{:.3f} - {:.3f}".format(*metric.interval)
         style = _STYLES[metric.outcome]
         table.add_row(
-            variant,
-            f"{metric.name} ({metric.unit})",
+            metric.name,
             f"{metric.baseline:.4g}",
             f"{metric.variant:.4g}",
             f"{metric.ratio:.3f}",
@@ -87,6 +83,15 @@ def comparison_table(comparisons: Sequence[tuple[str, MetricComparison]]) -> Tab
             f"[{style}]{metric.outcome}[/]" if style else metric.outcome,
         )
     return table
+
+
+def notes_of(levels: Sequence[LevelSummary]) -> list[str]:
+    """What the levels say about their own worth, one line each."""
+    return [
+        f"{level.variant} at concurrency {level.concurrency}: {note}"
+        for level in levels
+        for note in level.notes
+    ]
 
 
 def quality_table(summaries: Sequence[QualitySummary]) -> Table:

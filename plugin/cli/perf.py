@@ -49,7 +49,7 @@ def command(
     """
     from trimton.perf.load.feeds import resolve_batch
     from trimton.perf.stats.levels import summarise_levels
-    from trimton.plugin.cli.level_output import level_json, level_table, server_json
+    from trimton.plugin.cli.level_output import level_json, level_table, notes_of, server_json
     from trimton.plugin.cli.load_options import plan_from_options
     from trimton.plugin.cli.output import console, print_json
     from trimton.plugin.subjects import open_subjects
@@ -86,6 +86,5 @@ def command(
     where = f"{server.name} {server.version}" if server else "ONNX Runtime in this process"
     console().print(f"{subject.name} on {where}, {rounds} windows of {window:g} s at each level")
     console().print(level_table(levels))
-    for level in levels:
-        for note in level.notes:
-            console().print(f"at {level.concurrency}: {note}", soft_wrap=True)
+    for note in notes_of(levels):
+        console().print(note, soft_wrap=True)
