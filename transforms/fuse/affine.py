@@ -91,12 +91,9 @@ def _gemm(node: ir.Node, affine: ChannelAffine) -> _Weights | str:
 
 
 def _matmul(node: ir.Node, affine: ChannelAffine) -> _Weights | str:
-    left = known_dims(input_at(node, 0))
     weight = _weights(node, 1)
     if isinstance(weight, str):
         return weight
-    if left is None or len(left) != 2 or weight.ndim != 2:
-        return "the MatMul has more than two dimensions"
     columns = weight.shape[1]
     scale = np.broadcast_to(affine.scale, columns)
     return _changed(node, affine, weight * scale, np.zeros(1), columns)
@@ -119,6 +116,17 @@ ABSORBERS: Mapping[str, Absorber] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
 }
+
+
+def can_absorb(node: ir.Node) -> bool:
+    """Whether an affine map after ``node`` can become part of it, as far as its kind goes."""
+    if node.domain or node.op_type not in ABSORBERS:
+        return False
+    if node.op_type == "MatMul":  # elsewhere axis 1 is no channel, and two inputs no weight
+        dims = [known_dims(value) for value in node.inputs]
+        is_flat = all(shape is not None and len(shape) == 2 for shape in dims)
+        return is_flat and constant_array(input_at(node, 1)) is not None
+    return True
 
 
 def absorb(producer: ir.Node, consumer: ir.Node, affine: ChannelAffine, editor: Editor) -> Match:

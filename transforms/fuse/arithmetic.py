@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from trimton.transforms.fuse.affine import ABSORBERS, ChannelAffine, absorb
+from trimton.transforms.fuse.affine import ChannelAffine, absorb, can_absorb
 from trimton.transforms.fuse.family import Family, Match, at_nodes
 from trimton.transforms.graph.edit import Array, Editor, constant_array, input_at
 from trimton.transforms.graph.shapes import known_dims
@@ -29,9 +29,9 @@ def _fuse(node: ir.Node, editor: Editor) -> Match:
     for data in (0, 1):
         source, other = input_at(node, data), constant_array(input_at(node, 1 - data))
         producer = None if source is None else source.producer()
-        if other is None or producer is None or producer.domain:
+        if other is None or producer is None:
             continue
-        if producer.op_type not in ABSORBERS or other.dtype.kind != "f":
+        if not can_absorb(producer) or other.dtype.kind != "f":
             continue
         channels = _per_channel(other, known_dims(source))
         if isinstance(channels, str):

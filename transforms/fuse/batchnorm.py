@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from trimton.transforms.fuse.affine import ABSORBERS, ChannelAffine, absorb, not_at_inference
+from trimton.transforms.fuse.affine import ChannelAffine, absorb, can_absorb, not_at_inference
 from trimton.transforms.fuse.family import Family, Match, at_nodes
 from trimton.transforms.graph.edit import Editor, constant_array, input_at
 
@@ -34,7 +34,7 @@ def read_batch_normalization(node: ir.Node) -> ChannelAffine | str:
 def _fuse(node: ir.Node, editor: Editor) -> Match:
     source = input_at(node, 0)
     producer = None if source is None else source.producer()
-    if producer is None or producer.op_type not in ABSORBERS or producer.domain:
+    if producer is None or not can_absorb(producer):
         return False
     affine = read_batch_normalization(node)
     return affine if isinstance(affine, str) else absorb(producer, node, affine, editor)

@@ -8,6 +8,7 @@ from math import prod
 
 import onnx_ir as ir
 
+from trimton.transforms.graph.fold import fold_small
 from trimton.transforms.graph.macs import node_macs
 from trimton.transforms.graph.session import MAX_EMBEDDED_BYTES, weight_bytes
 from trimton.transforms.graph.shapes import bind_free_dims, static_shape
@@ -63,8 +64,15 @@ def size_bytes(model: ir.Model) -> int:
 
 
 def _with_shapes(model: ir.Model, free_dims: Mapping[str, int]) -> ir.Model:
+    """A copy of ``model`` with all sizes fixed, and shapes wherever they can be known.
+
+    Shapes that the model computes become known step by step: folding the arithmetic that makes
+    one of them lets the next be inferred.
+    """
     copy = model.clone()
     bind_free_dims(copy, free_dims)
+    while _graph_macs(copy.graph) is None and fold_small(copy):
+        bind_free_dims(copy, free_dims)
     return copy
 
 

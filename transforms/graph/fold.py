@@ -26,13 +26,14 @@ from trimton.transforms.graph.probe import RANDOM_OPERATORS
 from trimton.transforms.graph.quantised import is_quantised
 from trimton.transforms.graph.session import ORT_ERRORS, open_session, run
 from trimton.transforms.graph.shapes import known_dims, static_shape
-from trimton.transforms.graph.tensors import subgraphs_of
+from trimton.transforms.graph.tensors import all_nodes, subgraphs_of
 
 Array = npt.NDArray[Any]
 
 # How much larger one folded node may make the model. ONNX Runtime folds at loading anyway:
 # a file need not carry a large tensor that a small node can make.
 MAX_GROWTH_BYTES = 16 * 1024
+_SMALL_BYTES = 1024
 
 _EVALUABLE = frozenset(
     {
@@ -73,15 +74,28 @@ def fold_node(node: ir.Node, editor: Editor) -> bool | str:
             arrays = _evaluate(node, editor.model)
         except ORT_ERRORS as error:
             return f"it cannot be evaluated alone ({one_line(str(error))})"
-        growth = sum(array.nbytes for array in arrays) - _freed_bytes(node)
-        if growth > MAX_GROWTH_BYTES:
-            return f"its value would make the model {growth} bytes larger"
+        if reason := _too_large(node, sum(array.nbytes for array in arrays)):
+            return reason
     outputs = [output for output in node.outputs if output.name]
     for output, array in zip(outputs, arrays, strict=True):
         name = output.name or node.op_type
         replace_value(output, editor.add_constant(graph, f"{name}_folded", array))
     erase(node)
     return True
+
+
+def fold_small(model: ir.Model) -> int:
+    """Fold everything that reads only small constants, in place: the arithmetic of shapes.
+
+    Returns the number of nodes folded.
+    """
+    editor = Editor(model)
+    count = 0
+    for node in list(all_nodes(model)):
+        constants = (constant(value) for value in node.inputs)
+        if all(tensor is None or tensor.nbytes <= _SMALL_BYTES for tensor in constants):
+            count += fold_node(node, editor) is True
+    return count
 
 
 def _has_constant_inputs(node: ir.Node) -> bool:
@@ -103,10 +117,7 @@ def _obstacle(node: ir.Node) -> str | None:
     if not types - {None} <= _EVALUABLE:
         return "its type has no counterpart in numpy"
     sizes = [_predicted_bytes(output) for output in node.outputs]
-    growth = sum(size for size in sizes if size is not None) - _freed_bytes(node)
-    if growth > MAX_GROWTH_BYTES:
-        return f"its value would make the model {growth} bytes larger"
-    return None
+    return _too_large(node, sum(size for size in sizes if size is not None))
 
 
 def _predicted_bytes(value: ir.Value) -> int | None:
@@ -114,6 +125,34 @@ def _predicted_bytes(value: ir.Value) -> int | None:
     if shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
         return None
     return int(np.prod(shape, dtype=np.int64)) * value.dtype.bitwidth // 8
+
+
+def _too_large(node: ir.Node, size_bytes: int) -> str | None:
+    """Why a value of ``size_bytes`` cannot stand for ``node``; None if it can."""
+    inputs = {id(value): constant(value) for value in node.inputs if value is not None}
+    growth = size_bytes - _freed_bytes(node)
+    if growth <= MAX_GROWTH_BYTES:
+        return None
+    # A part of a weight that only goes into the next constant will be gone by then.
+    is_part = size_bytes <= sum(tensor.nbytes for tensor in inputs.values() if tensor is not None)
+    if is_part and all(_goes_into_constants(output, node) for output in node.outputs):
+        return None
+    return f"its value would make the model {growth} bytes larger"
+
+
+def _goes_into_constants(value: ir.Value, maker: ir.Node) -> bool:
+    """Whether all that reads ``value`` is constant, too, once ``value`` is."""
+    return not value.is_graph_output() and all(
+        user.graph is maker.graph and all(_is_constant_or(value, i) for i in user.inputs)
+        for user, _ in value.uses()
+    )
+
+
+def _is_constant_or(known: ir.Value, value: ir.Value | None) -> bool:
+    if value is None or value is known or constant(value) is not None:
+        return True
+    producer = value.producer()
+    return producer is not None and _has_constant_inputs(producer)
 
 
 def _freed_bytes(node: ir.Node) -> int:

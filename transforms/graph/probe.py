@@ -17,6 +17,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from trimton.core.errors import InputError, UnsupportedModelError
+from trimton.transforms.graph.difference import relative_difference, smallest_scale
 from trimton.transforms.graph.inputs import InputSpec, input_specs
 from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.session import (
@@ -39,6 +40,8 @@ RANDOM_OPERATORS = frozenset(
     }
 )
 
+_COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+
 # Sizes for free dimensions: large enough for pooling to leave something, small enough to be
 # quick; 256 and 512 for models that cut a signal into windows.
 _SIZES = (64, 16, 2, 32, 224, 256, 512)
@@ -49,9 +52,6 @@ _MAX_ATTEMPTS = 400
 _RANDOM_PROBES = 2
 _MAX_GIVEN_SAMPLES = 32
 _MAX_BATCH = 8
-
-# An output whose largest value is below this is compared as if it were this large.
-_SMALLEST_SCALE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def random_probes(model: ir.Model, *, seed: int = 0) -> tuple[Probe, ...]:
         except ORT_ERRORS as error:
             last_reason = one_line(str(error))
             continue
-        return tuple(probes)
+        return (*probes, *_switched(model, session, probes[0]))
     raise UnsupportedModelError(f"no random input suits the model (last tried: {last_reason}).")
 
 
@@ -126,49 +126,36 @@ def compare_outputs(model: ir.Model, probes: Sequence[Probe]) -> tuple[OutputDif
     Raises one of session.ORT_ERRORS where the model cannot be run on them.
     """
     session = open_session(model)
+    floors = {value.name: smallest_scale(value) for value in model.graph.outputs}
     worst: dict[str, float] = {}
     for probe in probes:
         outputs = run(session, probe.inputs)
         for name, old in probe.outputs.items():
-            difference = relative_difference(old, outputs[name])
+            difference = relative_difference(old, outputs[name], floors[name])
             worst[name] = max(worst.get(name, 0.0), difference)
     ordered = sorted(worst.items(), key=lambda item: (-item[1], item[0]))
     return tuple(OutputDifference(name, relative) for name, relative in ordered)
 
 
-def relative_difference(old: Any, new: Any) -> float:
-    """The largest |new - old| divided by the largest |old|.
-
-    NaN and infinities must stand in the same places, and everything that is not floating
-    point (integers, booleans, texts) must be equal: otherwise the difference is infinite.
-    Sequences and maps are compared item by item.
-    """
-    if isinstance(old, dict):
-        if not isinstance(new, dict) or list(old) != list(new):
-            return float("inf")
-        return relative_difference(list(old.values()), list(new.values()))
-    if isinstance(old, list):
-        if not isinstance(new, list) or len(old) != len(new):
-            return float("inf")
-        pairs = zip(old, new, strict=True)
-        return max((relative_difference(a, b) for a, b in pairs), default=0.0)
-    return _array_difference(np.asarray(old), np.asarray(new))
-
-
-def _array_difference(old: Array, new: Array) -> float:
-    if old.shape != new.shape or old.dtype != new.dtype:
-        return float("inf")
-    if old.dtype.kind in "iubOSU":
-        return 0.0 if np.array_equal(old, new) else float("inf")
-    finite = np.isfinite(old)
-    if not np.array_equal(old[~finite], new[~finite], equal_nan=True):
-        return float("inf")
-    if not np.isfinite(new[finite]).all():
-        return float("inf")
-    if not finite.any():
-        return 0.0
-    a, b = old[finite].astype(np.float64), new[finite].astype(np.float64)
-    return float(np.abs(b - a).max() / max(np.abs(a).max(), _SMALLEST_SCALE))
+def _switched(model: ir.Model, session: ort.InferenceSession, probe: Probe) -> Iterator[Probe]:
+    """``probe`` with inputs set to what the model compares them with: it may branch there."""
+    for value in model.graph.inputs:
+        name = value.name or ""
+        constants = {
+            id(other): other.const_value
+            for node, index in value.uses()
+            if node.op_type in _COMPARISONS
+            if (other := node.inputs[1 - index]) is not None
+        }
+        for tensor in constants.values():
+            if tensor is None or tensor.size != 1 or name not in probe.inputs:
+                continue
+            switched = np.full_like(probe.inputs[name], tensor.numpy().reshape(())[()])
+            feeds = {**probe.inputs, name: switched}
+            try:
+                yield Probe(feeds, run(session, feeds))
+            except ORT_ERRORS:  # these sizes may not suit the other branch
+                continue
 
 
 def _open(model: ir.Model) -> ort.InferenceSession:

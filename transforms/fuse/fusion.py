@@ -38,9 +38,9 @@ FAMILIES: tuple[Family, ...] = (
     BATCH_NORMALIZATION,
     ARITHMETIC,
     GEMM,
+    DEAD_CODE,
     EQUAL_WEIGHTS,
     EQUAL_NODES,
-    DEAD_CODE,
 )
 
 
