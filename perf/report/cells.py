@@ -170,7 +170,8 @@ def _percentile(name: str, percentile: float) -> Callable[[SpeedView], Cell]:
 
 
 def _cpu(view: SpeedView) -> Cell:
-    return Cell(numbers.number_text(view.level.cpu_ms_per_inference))
+    used = view.level.cpu_ms_per_inference
+    return _compared(view, "cpu_ms_per_inference", None if used is None else Interval(value=used))
 
 
 def _requests(view: SpeedView) -> Cell:

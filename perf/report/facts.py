@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from trimton.perf.report import numbers
 from trimton.perf.report.document import RunDocument
-
-_TITLES = {"hardware": "Hardware", "versions": "Versions", "server": "Server"}
 
 
 @dataclass(frozen=True)
@@ -21,14 +19,14 @@ class FactGroup:
 
 
 def fact_groups(document: RunDocument) -> list[FactGroup]:
-    """Hardware, server, versions and whatever else the environment holds, then the settings."""
-    known = [key for key in _TITLES if key in document.environment]
-    others = [key for key in document.environment if key not in _TITLES]
-    groups = [_group(_TITLES[key], document.environment[key]) for key in known]
-    if others:
-        groups.append(_group("Environment", {key: document.environment[key] for key in others}))
-    groups.append(_group("Settings", document.settings))
-    return [group for group in groups if group.lines]
+    """Hardware, server, versions and whatever else the environment holds, then the settings.
+
+    Every mapping at the top of either becomes a group; single values gather under one title.
+    """
+    return [
+        *_groups("Environment", document.environment),
+        *_groups("Settings", document.settings),
+    ]
 
 
 def server_text(document: RunDocument) -> str:
@@ -39,32 +37,57 @@ def server_text(document: RunDocument) -> str:
     return " ".join(str(server[key]) for key in ("name", "version") if server.get(key))
 
 
-def _group(title: str, value: Any) -> FactGroup:
-    return FactGroup(title, tuple(_lines("", value)))
+def _groups(title: str, values: Mapping[str, Any]) -> Iterator[FactGroup]:
+    nested = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    single = {key: value for key, value in values.items() if key not in nested}
+    for name, inner in ((title, single), *nested.items()):
+        if lines := tuple(_lines((), inner)):
+            yield FactGroup(_words(name).capitalize(), lines)
 
 
-def _lines(label: str, value: Any) -> Iterator[tuple[str, str]]:
+def _lines(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _lines(f"{label} · {_words(key)}" if label else _words(key), inner)
+            yield from _lines((*path, str(key)), inner)
     elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         for place, item in enumerate(value, 1):
-            yield from _lines(f"{label} {place}".strip(), item)
+            yield from _lines((*path, str(place)), item)
     else:
-        yield label or "value", _text(label, value)
+        *above, key = path
+        stem, unit, text = _measured(key)
+        label = " · ".join(_words(part) for part in (*above, stem))
+        yield label, f"{text(value)} {unit}".rstrip()
 
 
-def _words(key: object) -> str:
-    return str(key).replace("_", " ")
+def _words(key: str) -> str:
+    return key.replace("_", " ")
 
 
-def _text(label: str, value: Any) -> str:
+def _measured(key: str) -> tuple[str, str, Callable[[Any], str]]:
+    """A key without the unit at its end, that unit, and how its values are shown."""
+    stem, _, end = key.rpartition("_")
+    if stem and end in _UNITS:
+        return stem, *_UNITS[end]
+    return key, "", _text
+
+
+def _text(value: Any) -> str:
     if value is None:
         return numbers.MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(_text("", item) for item in value) or "none"
-    if isinstance(value, int | float) and label.endswith("bytes"):
-        return numbers.size_text(value)
+        return ", ".join(_text(item) for item in value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _bytes(value: Any) -> str:
+    return numbers.size_text(value) if isinstance(value, int | float) else _text(value)
+
+
+_UNITS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "bytes": ("", _bytes),
+    "s": ("s", _text),
+    "ms": ("ms", _text),
+    "pct": ("%", _text),
+}

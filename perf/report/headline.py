@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trimton.core.errors import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS
@@ -58,6 +58,15 @@ def headline(document: RunDocument) -> Headline:
     return Headline(verdict.outcome, sentence, EXIT_CODES[verdict.outcome])
 
 
+def other_verdicts(document: RunDocument) -> list[str]:
+    """One sentence for each judged variant that is not the candidate."""
+    return [
+        f"{other.variant}: {_OTHER_SENTENCES[other.outcome](list(other.checks))}"
+        for other in document.verdict.variants
+        if other.variant != document.verdict.candidate
+    ]
+
+
 def highlights(document: RunDocument) -> list[Highlight]:
     """The candidate against the baseline: size, memory, accuracy, and speed at the highest load.
 
@@ -105,7 +114,7 @@ def _passed(candidate: str, baseline: str, checks: list[Check]) -> str:
 
 
 def _failed(candidate: str, baseline: str, checks: list[Check]) -> str:
-    broken = [c for c in checks if c.outcome == "fail"]
+    broken = _with(checks, "fail")
     return (
         f"{candidate} must not ship: {len(broken)} of {_counted(len(checks))} failed against"
         f" {baseline} ({_named(broken)})."
@@ -113,7 +122,7 @@ def _failed(candidate: str, baseline: str, checks: list[Check]) -> str:
 
 
 def _undecided(candidate: str, baseline: str, checks: list[Check]) -> str:
-    open_checks = [c for c in checks if c.outcome == "inconclusive"]
+    open_checks = _with(checks, "inconclusive")
     return (
         f"{candidate} is not proven: {len(open_checks)} of {_counted(len(checks))} against"
         f" {baseline} could not be decided ({_named(open_checks)});"
@@ -121,7 +130,22 @@ def _undecided(candidate: str, baseline: str, checks: list[Check]) -> str:
     )
 
 
-_SENTENCES = {"pass": _passed, "fail": _failed, "inconclusive": _undecided}
+_SENTENCES: Mapping[CheckOutcome, Callable[[str, str, list[Check]], str]] = {
+    "pass": _passed,
+    "fail": _failed,
+    "inconclusive": _undecided,
+}
+
+
+_OTHER_SENTENCES: Mapping[CheckOutcome, Callable[[list[Check]], str]] = {
+    "pass": lambda checks: f"would pass {_counted(len(checks))} of the policy",
+    "fail": lambda checks: f"would fail ({_named(_with(checks, 'fail'))})",
+    "inconclusive": lambda checks: f"is undecided ({_named(_with(checks, 'inconclusive'))})",
+}
+
+
+def _with(checks: list[Check], outcome: CheckOutcome) -> list[Check]:
+    return [check for check in checks if check.outcome == outcome]
 
 
 def _counted(count: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from trimton.perf.report.cells import MODEL_COLUMNS, SPEED_COLUMNS, Cell, ModelColumn, SpeedColumn
 from trimton.perf.report.document import RunDocument
 from trimton.perf.report.facts import server_text
-from trimton.perf.report.headline import SIGNS, headline
+from trimton.perf.report.headline import SIGNS, headline, other_verdicts
 from trimton.perf.report.rows import (
     CheckGroup,
     SpeedRow,
@@ -45,7 +45,9 @@ def _lines(document: RunDocument) -> Iterator[str]:
     yield ""
     yield f"{escaped(verdict.sentence)} Exit code {verdict.exit_code}."
     for group in check_groups(document):
-        yield from _section(f"Checks of {escaped(group.variant)}", _checks(group))
+        if group.role == "candidate":
+            yield from _section("Checks", _checks(group))
+    yield from ("", *(f"- {escaped(other)}" for other in other_verdicts(document)))
     models = variant_rows(document)
     known = [c for c in MODEL_COLUMNS if c.key in _MODEL_KEYS and filled(models, c.key)]
     yield from _section("Models", _figures(known, models))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trimton.perf.measure.histogram import PERCENTILES, requests_needed
 from trimton.perf.report import numbers
 from trimton.perf.report.cells import (
     MODEL_COLUMNS,
@@ -148,32 +147,17 @@ def check_groups(document: RunDocument) -> list[CheckGroup]:
 
 
 def notes(document: RunDocument) -> list[str]:
-    """What a reader must know to trust the tables: gaps, errors, unsteady rounds, own notes."""
+    """What a reader must know to trust the tables: the run's own notes, gaps, errors."""
     found = list(document.notes)
-    missing = [
-        f"{name} needs {requests_needed(percentile):,}"
-        for name, percentile in PERCENTILES.items()
-        if any(getattr(level.latency_ms, name) is None for level in document.levels)
-    ]
-    if missing:
-        found.append(
-            f"{numbers.MISSING} stands where too few requests lie behind a percentile:"
-            f" {', '.join(missing)} requests."
-        )
     if document.quality and all(q.accuracy is None for q in document.quality):
-        found.append(
-            "No accuracy: the samples have no labels. Agreement compares with the baseline."
-        )
+        found.append("No accuracy: the samples have no labels; agreement is with the baseline.")
     if not document.memory:
         found.append("Memory was not measured.")
-    found.extend(f"{_place(level)}: {note}" for level in document.levels for note in level.notes)
     failed = [level for level in document.levels if level.errors]
     if failed:
         total = sum(sum(level.errors.values()) for level in failed)
         found.append(f"{total:,} requests failed and are not in the latencies: {_places(failed)}.")
-    unsteady = [level for level in document.levels if not level.stable]
-    if unsteady:
-        found.append(f"The rounds differ by more than the stability limit: {_places(unsteady)}.")
+    found.extend(f"{_place(lv)}: {'; '.join(lv.notes)}." for lv in document.levels if lv.notes)
     return found
 
 
@@ -238,10 +222,9 @@ _RULE_WORDS = {
 
 
 def _comparisons(document: RunDocument, level: LevelSummary) -> dict[str, MetricComparison]:
-    """Those of ``level`` by metric; a comparison is named METRIC@CONCURRENCY."""
-    found = {}
-    for comparison in document.comparisons.get(level.variant, ()):
-        metric, _, concurrency = comparison.name.partition("@")
-        if concurrency == str(level.concurrency):
-            found[metric] = comparison
-    return found
+    """Those of ``level`` by metric; their names are METRIC@CONCURRENCY."""
+    return {
+        comparison.name.partition("@")[0]: comparison
+        for comparison in document.comparisons.get(level.variant, ())
+        if comparison.concurrency == level.concurrency
+    }

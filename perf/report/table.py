@@ -12,7 +12,7 @@ from rich.text import Text
 from trimton.perf.report.cells import MODEL_COLUMNS, SPEED_COLUMNS, Cell, ModelColumn, SpeedColumn
 from trimton.perf.report.document import RunDocument
 from trimton.perf.report.facts import server_text
-from trimton.perf.report.headline import SIGNS, headline
+from trimton.perf.report.headline import SIGNS, headline, other_verdicts
 from trimton.perf.report.rows import (
     CheckGroup,
     SpeedRow,
@@ -47,7 +47,9 @@ def render_table(document: RunDocument) -> list[RenderableType]:
     speeds = speed_rows(document)
     if speeds:
         parts.append(_speed(document, speeds))
-    parts.extend(_checks(group) for group in check_groups(document))
+    groups = check_groups(document)
+    parts.extend(_checks(group) for group in groups if group.role == "candidate")
+    parts.extend(Text(other) for other in other_verdicts(document))
     parts.extend(Text(f"note: {note}", style="dim") for note in notes(document))
     parts.append(
         Text.assemble(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +14,14 @@ from trimton.perf.measure.histogram import LatencyHistogram
 from trimton.perf.report.document import RunDocument, VariantEntry
 from trimton.perf.results import (
     Interval,
-    LatencySummary,
-    LevelSummary,
     LoadWindow,
     MemoryUse,
-    MetricComparison,
-    Outcome,
     QualitySummary,
     ServerStatistics,
 )
-from trimton.perf.verdict import Check, VariantVerdict, Verdict
+from trimton.perf.stats.compare import compare_variants
+from trimton.perf.stats.levels import summarise_levels
+from trimton.perf.verdict import Check, CheckOutcome, VariantVerdict, Verdict
 
 MIB = 1024 * 1024
 WINDOW_S = 2.0
@@ -130,7 +129,7 @@ def build_document(
     with_labels: bool = True,
     with_server: bool = True,
     with_memory: bool = True,
-    outcome: str = "pass",
+    outcome: CheckOutcome = "pass",
     seed: int = 7,
 ) -> RunDocument:
     """A run of ``arms``, the first of which is the baseline and the last the candidate."""
@@ -141,15 +140,9 @@ def build_document(
         for concurrency in concurrencies
         for arm in (arms if number % 2 == 0 else tuple(reversed(arms)))
     )
-    levels = tuple(
-        summarise(
-            [w for w in windows if (w.variant, w.concurrency) == (arm.name, concurrency)], rng
-        )
-        for concurrency in concurrencies
-        for arm in arms
-    )
+    levels = summarise_levels(windows, seed=seed)
     comparisons = {
-        arm.name: compare(arms[0].name, arm.name, concurrencies, windows, levels, rng)
+        arm.name: compare_variants(windows, baseline=arms[0].name, variant=arm.name, seed=seed)
         for arm in arms[1:]
     }
     return RunDocument(
@@ -173,14 +166,18 @@ def build_document(
         levels=levels,
         windows=windows,
         comparisons=comparisons,
-        verdict=verdict(arms, levels, comparisons, outcome),
+        verdict=verdict(
+            arms,
+            outcome,
+            f"throughput_rps @ {concurrencies[-1]}" if concurrencies else "load_seconds",
+        ),
     )
 
 
 ENVIRONMENT: dict[str, Any] = {
     "hardware": {
         "cpu_model": "Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz",
-        "cores_available": 2,
+        "cores": 2,
         "instruction_sets": ["avx2", "fma", "avx512f", "avx512_vnni"],
         "int8_dot_product": True,
         "memory_total_bytes": 16 * 1024 * MIB,
@@ -238,127 +235,12 @@ def measure(
     )
 
 
-def bootstrap(values: Sequence[float], rng: Rng) -> Interval:
-    """Mean of ``values`` with its 95 % percentile-bootstrap interval."""
-    array = np.asarray(values)
-    means = rng.choice(array, (400, len(array))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(value=float(array.mean()), low=float(low), high=float(high))
-
-
-def summarise(windows: Sequence[LoadWindow], rng: Rng) -> LevelSummary:
-    """The level that ``windows`` are the rounds of."""
-    histograms = [LatencyHistogram.decode(w.latency_histogram) for w in windows]
-    merged = LatencyHistogram.merged(histograms)
-
-    def percentile(share: float) -> Interval | None:
-        whole = merged.percentile_ms(share)
-        if whole is None:
-            return None
-        spread = float(rng.uniform(0.004, 0.02))
-        return Interval(value=whole, low=whole * (1 - spread), high=whole * (1 + spread))
-
-    first = windows[0]
-    return LevelSummary(
-        variant=first.variant,
-        concurrency=first.concurrency,
-        batch=1,
-        rounds=len(windows),
-        requests=sum(w.requests for w in windows),
-        errors={"timeout": total}
-        if (total := sum(sum(w.errors.values()) for w in windows))
-        else {},
-        throughput_rps=bootstrap([w.throughput_rps for w in windows], rng),
-        latency_ms=LatencySummary(
-            mean=bootstrap([w.latency_mean_ms for w in windows], rng),
-            p50=percentile(0.5),
-            p90=percentile(0.9),
-            p95=percentile(0.95),
-            p99=percentile(0.99),
-        ),
-        stable=True,
-        client_cpu_us_per_request=71.0,
-        server=first.server,
-        cpu_ms_per_inference=first.cpu_ms_per_inference,
-    )
-
-
-def compare(
-    baseline: str,
-    variant: str,
-    concurrencies: Sequence[int],
-    windows: Sequence[LoadWindow],
-    levels: Sequence[LevelSummary],
-    rng: Rng,
-) -> tuple[MetricComparison, ...]:
-    """Throughput and percentiles at each concurrency, named METRIC@CONCURRENCY."""
-    found = []
-    for concurrency in concurrencies:
-        at = {lv.variant: lv for lv in levels if lv.concurrency == concurrency}
-        rps = {
-            n: [w.throughput_rps for w in windows if (w.variant, w.concurrency) == (n, concurrency)]
-            for n in (baseline, variant)
-        }
-        ratio = bootstrap([b / a for a, b in zip(rps[baseline], rps[variant], strict=True)], rng)
-        found.append(
-            comparison(
-                f"throughput_rps@{concurrency}",
-                "infer/s",
-                True,
-                at[baseline].throughput_rps.value,
-                at[variant].throughput_rps.value,
-                ratio,
-            )
-        )
-        for name in ("p50", "p90", "p95", "p99"):
-            one, other = (getattr(at[n].latency_ms, name) for n in (baseline, variant))
-            if one and other:
-                ratio = Interval(
-                    value=other.value / one.value,
-                    low=other.low / one.high,
-                    high=other.high / one.low,
-                )
-                found.append(
-                    comparison(
-                        f"latency_{name}_ms@{concurrency}",
-                        "ms",
-                        False,
-                        one.value,
-                        other.value,
-                        ratio,
-                    )
-                )
-    return tuple(found)
-
-
-def comparison(
-    name: str, unit: str, higher_is_better: bool, baseline: float, variant: float, ratio: Interval
-) -> MetricComparison:
-    """A comparison with the margin of 3 % that the run's policy has."""
-    low, high = ratio.low or ratio.value, ratio.high or ratio.value
-    outcome: Outcome = "inconclusive"
-    if low >= 0.97 and high <= 1.03:
-        outcome = "equivalent"
-    elif low > 1 or high < 1:
-        outcome = "better" if (low > 1) == higher_is_better else "worse"
-    return MetricComparison(
-        name=name,
-        unit=unit,
-        higher_is_better=higher_is_better,
-        baseline=baseline,
-        variant=variant,
-        ratio=ratio.value,
-        interval=(low, high),
-        outcome=outcome,
-    )
-
-
 def entry(arm: Arm) -> VariantEntry:
     """What the pipeline says of ``arm``'s model."""
     return VariantEntry(
         name=arm.name,
         description=f"the {arm.name} model",
-        digest=f"sha256:{hash_of(arm.name)}",
+        digest=digest(arm.name),
         size_bytes=arm.size_bytes,
         parameters=1_193_482 if not arm.transforms else 1_190_922,
         macs=74_382_336,
@@ -367,9 +249,9 @@ def entry(arm: Arm) -> VariantEntry:
     )
 
 
-def hash_of(name: str) -> str:
-    """A digest that looks like one."""
-    return (name.encode().hex() * 8)[:64]
+def digest(name: str) -> str:
+    """What a digest looks like."""
+    return "sha256:" + hashlib.sha256(name.encode()).hexdigest()
 
 
 def share(count: int) -> Interval:
@@ -407,68 +289,59 @@ def memory(arm: Arm) -> MemoryUse:
     )
 
 
-def verdict(
-    arms: Sequence[Arm],
-    levels: Sequence[LevelSummary],
-    comparisons: dict[str, tuple[MetricComparison, ...]],
-    outcome: str,
-) -> Verdict:
-    """A verdict whose last check has ``outcome``."""
-    candidate = arms[-1]
-    checks = [
-        Check(
-            metric="accuracy",
-            rule="max_drop",
-            observed=Interval(value=0.002, low=-0.002, high=0.006),
-            limit=0.01,
-            unit="share",
-            samples=EVALUATED,
-            outcome="pass",
-            why="the whole interval is at most the limit",
-        ),
-        Check(
-            metric="size_bytes",
-            rule="min_improvement_pct",
-            observed=Interval(value=73.74),
-            limit=50,
-            unit="%",
-            samples=1,
-            outcome="pass",
-            why="it is at least the limit",
-        ),
-        Check(
-            metric="memory_bytes",
-            rule="max",
-            observed=Interval(value=candidate.memory_bytes),
-            limit=160 * MIB,
-            unit="bytes",
-            samples=1,
-            outcome="pass",
-            why="it is at most the limit",
-        ),
-        Check(
-            metric="throughput_rps @ 4",
-            rule="max_regression_pct",
-            observed=Interval(value=-3.1, low=-4.2, high=-1.9),
-            limit=3,
-            unit="%",
-            samples=6,
-            outcome=outcome,
-            why="the whole interval is at most the limit",
-        ),
-    ]
+def verdict(arms: Sequence[Arm], outcome: CheckOutcome) -> Verdict:
+    """A verdict on every arm but the first; the candidate's last check has ``outcome``."""
+    candidate = arms[-1].name
+    variants = tuple(
+        judged(arm, outcome, last_metric)
+        for arm in arms
+        if arm.name == candidate or arm is not arms[0]
+    )
     return Verdict(
         model="fashion_resnet",
         outcome=outcome,
-        candidate=candidate.name,
-        baseline_digest="sha256:aa",
-        candidate_digest="sha256:bb",
+        candidate=candidate,
+        baseline_digest=digest(arms[0].name),
+        candidate_digest=digest(candidate),
         created="2026-03-02T10:15:00Z",
         environment=ENVIRONMENT,
         settings={},
-        variants=(
-            VariantVerdict(
-                variant=candidate.name, digest="sha256:bb", outcome=outcome, checks=tuple(checks)
-            ),
-        ),
+        variants=tuple(judged(arm, outcome) for arm in judged_arms),
+    )
+
+
+def judged(arm: Arm, outcome: CheckOutcome) -> VariantVerdict:
+    """Four checks of ``arm``: accuracy, size, memory and one of speed with ``outcome``."""
+    pp = Interval(value=0.0021, low=-0.0018, high=0.0059)
+    smaller = Interval(value=100 - 100 * arm.size_bytes / ARMS[0].size_bytes)
+    used = Interval(value=arm.memory_bytes)
+    slower = Interval(value=-3.1, low=-4.2, high=-1.9)
+    checks = (
+        check("accuracy", "max_drop", pp, 0.01, "share", EVALUATED, "pass"),
+        check("size_bytes", "min_improvement_pct", smaller, 50, "%", 1, "pass"),
+        check("memory_bytes", "max", used, 190 * MIB, "bytes", 1, "pass"),
+        check("throughput_rps @ 4", "max_regression_pct", slower, 3, "%", 6, outcome),
+    )
+    return VariantVerdict(variant=arm.name, digest=digest(arm.name), outcome=outcome, checks=checks)
+
+
+def check(
+    metric: str,
+    rule: str,
+    observed: Interval,
+    limit: float,
+    unit: str,
+    samples: int,
+    outcome: CheckOutcome,
+) -> Check:
+    """A check as the gate writes it."""
+    return Check(
+        metric=metric,
+        rule=rule,
+        observed=observed,
+        limit=limit,
+        unit=unit,
+        samples=samples,
+        outcome=outcome,
+        why=f"the interval decides: {outcome}",
     )
