@@ -47,8 +47,8 @@ def render_html(document: RunDocument) -> str:
         latency_charts=latency_throughput.charts(document) + latency_percentiles.charts(document),
         cost_charts=[
             *tradeoff.charts(document),
-            *time_split.charts(document),
             *memory.charts(document),
+            *time_split.charts(document),
         ],
         round_charts=rounds.charts(document),
         transforms=transform_rows(document),

@@ -166,11 +166,7 @@ def build_document(
         levels=levels,
         windows=windows,
         comparisons=comparisons,
-        verdict=verdict(
-            arms,
-            outcome,
-            f"throughput_rps @ {concurrencies[-1]}" if concurrencies else "load_seconds",
-        ),
+        verdict=verdict(arms, outcome),
     )
 
 
@@ -290,13 +286,9 @@ def memory(arm: Arm) -> MemoryUse:
 
 
 def verdict(arms: Sequence[Arm], outcome: CheckOutcome) -> Verdict:
-    """A verdict on every arm but the first; the candidate's last check has ``outcome``."""
+    """A verdict on every arm but the baseline; the last check of each has ``outcome``."""
     candidate = arms[-1].name
-    variants = tuple(
-        judged(arm, outcome, last_metric)
-        for arm in arms
-        if arm.name == candidate or arm is not arms[0]
-    )
+    judged_arms = arms[1:] or arms
     return Verdict(
         model="fashion_resnet",
         outcome=outcome,
