@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup server demo test lint bench clean
+.PHONY: help setup server demo test lint schema bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+schema: setup ## Write the recipe's JSON schema from its definition
+	$(BIN)/python -c 'from trimton.plugin.recipe import recipe_schema; print(recipe_schema(), end="")' \
+	  > plugin/recipe.schema.json
 
 bench: server ## Print the benchmark tables (minutes)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

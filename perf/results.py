@@ -99,13 +99,17 @@ class LevelSummary(Record):
 
 
 class MemoryUse(Record):
-    """Proportional set size of a fresh server's process tree that serves this variant alone."""
+    """Proportional set size of a fresh server's process tree that serves this variant alone.
+
+    Medians over several fresh servers; ``under_load_readings`` holds the highest reading of each.
+    """
 
     variant: str
     empty_server_pss_bytes: int
     loaded_pss_bytes: int
     under_load_pss_bytes: int
     load_seconds: float
+    under_load_readings: tuple[int, ...] = ()
 
 
 class QualitySummary(Record):

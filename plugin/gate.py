@@ -17,6 +17,7 @@ from trimton.perf.results import (
     MetricComparison,
     QualitySummary,
 )
+from trimton.perf.stats.independent import independent_ratio
 from trimton.perf.stats.proportions import share
 from trimton.perf.verdict import Check, CheckOutcome, VariantVerdict
 from trimton.plugin.recipe import Limit, Policy
@@ -200,9 +201,11 @@ def _size(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation
 
 
 def _memory(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    used = measured.memory.under_load_pss_bytes
-    ratio = Interval(value=used / measured.baseline_memory.under_load_pss_bytes)
-    yield Observation(metric, "bytes", False, 1, Interval(value=used), ratio)
+    readings = measured.memory.under_load_readings
+    ratio = independent_ratio(readings, measured.baseline_memory.under_load_readings)
+    low, high = min(readings), max(readings)
+    value = Interval(value=measured.memory.under_load_pss_bytes, low=low, high=high)
+    yield Observation(metric, "bytes", False, len(readings), value, ratio)
 
 
 def _levels(measured: Measured, limit: Limit) -> Iterator[LevelSummary]:

@@ -152,6 +152,7 @@ class _Run:
             "digest": entry.digest,
             "config": config or self.digests["config"],
             "evaluation": self.digests["evaluation"],
+            "servers": self.recipe.load.memory_servers,
             **self.machine,
         }
         outputs = self.directory / "outputs" / f"{name}.npz"
@@ -166,6 +167,7 @@ class _Run:
                 served_name(model, name),
                 self.inputs.evaluation,
                 variant=name,
+                servers=self.recipe.load.memory_servers,
                 log_file=self.directory / "logs" / f"serve-{name}.log",
                 progress=lambda done, total: self.progress(f"serving {name}", done, total),
             )

@@ -93,6 +93,9 @@ class LoadSettings(Settings):
     rounds: int = Field(8, ge=2, description="Windows for each variant and level.")
     window_s: float = Field(1.5, ge=0.1, le=600, description="Length of one window.")
     warmup_s: float = Field(0.3, ge=0, le=600, description="Load before each window, not counted.")
+    memory_servers: int = Field(
+        3, ge=1, le=20, description="Fresh servers that memory is read on, for each variant."
+    )
     requests: int = Field(64, ge=1, description="Distinct samples that requests are made from.")
 
 

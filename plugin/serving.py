@@ -1,11 +1,12 @@
-"""One variant alone on a fresh server: its memory, and its outputs for the evaluation samples."""
+"""One variant alone on fresh servers: its memory, and its outputs for the evaluation samples."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from trimton.plugin.samples import Samples
 from trimton.plugin.server.process import TritonServer
 
 Array = npt.NDArray[Any]
-_BATCHES_PER_MEMORY_READING = 16
+Progress = Callable[[int, int], None]
+_BATCHES_WITH_MEMORY = 32  # the runtime's arena has its size after a few
 
 
 @dataclass(frozen=True)
@@ -38,51 +40,80 @@ def serve_alone(
     samples: Samples,
     *,
     variant: str,
+    servers: int,
     log_file: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Served:
-    """Serve ``name`` of ``repository`` on a fresh server and put every sample through it.
+    """Serve ``name`` of ``repository`` on ``servers`` fresh servers, one after the other.
 
-    Memory is read before the model is loaded, after, and while it answers (the highest
-    reading counts). Samples go in batches of the model's ``max_batch_size`` (one by one
-    without batching). Raises InputError for a model that cannot be loaded or does not take
-    the samples, InfrastructureError for a server that fails.
+    Each loads the model and answers the same first samples while its memory is read; the last
+    one answers all of them. Samples go in batches of the model's ``max_batch_size`` (one by one
+    without batching). Raises InputError for a model that cannot be loaded or does not take the
+    samples, InfrastructureError for a server that fails.
     """
-    with (
-        TritonServer.start(repository, load=(), log_file=log_file) as server,
-        Endpoint(server.http_url) as endpoint,
-    ):
-        empty = tree_memory(server.pid).bytes
-        started = time.monotonic()
-        server.control.load(name)
-        load_seconds = time.monotonic() - started
-        loaded = tree_memory(server.pid).bytes
-        config = endpoint.model_config(name)
-        batch = max(int(config.get("max_batch_size", 0)), 1)
-        specs = endpoint.model_metadata(name).inputs
-        parts: dict[str, list[Array]] = {}
-        highest = loaded
-        starts = range(0, len(samples), batch)
-        for index, start in enumerate(starts):
-            inputs = {key: a[start : start + batch] for key, a in samples.inputs.items()}
-            for key, value in endpoint.infer(name, inputs, specs).items():
-                parts.setdefault(key, []).append(np.array(value))
-            if index % _BATCHES_PER_MEMORY_READING == 0 or index == len(starts) - 1:
+    readings: list[_Reading] = []
+    while len(readings) < servers:
+        with (
+            TritonServer.start(repository, load=(), log_file=log_file) as server,
+            Endpoint(server.http_url) as endpoint,
+        ):
+            empty = tree_memory(server.pid).bytes
+            started = time.monotonic()
+            server.control.load(name)
+            load_seconds = time.monotonic() - started
+            loaded = tree_memory(server.pid).bytes
+            config = endpoint.model_config(name)
+            batch = max(int(config.get("max_batch_size", 0)), 1)
+            first = samples.first(batch * _BATCHES_WITH_MEMORY)
+            highest = loaded
+            for _ in _answers(endpoint, name, first, batch):
                 highest = max(highest, tree_memory(server.pid).bytes)
-            progress(min(start + batch, len(samples)), len(samples))
-        metadata = endpoint.server_metadata()
-    return Served(
-        memory=MemoryUse(
-            variant=variant,
-            empty_server_pss_bytes=empty,
-            loaded_pss_bytes=loaded,
-            under_load_pss_bytes=highest,
-            load_seconds=load_seconds,
-        ),
-        outputs=_join(name, parts, len(samples)),
-        server=metadata,
-        config=config,
+            readings.append(_Reading(empty, loaded, highest, load_seconds))
+            if len(readings) == servers:
+                outputs = _all_outputs(endpoint, name, samples, batch, progress)
+                metadata = endpoint.server_metadata()
+    return Served(_median(variant, readings), outputs, metadata, config)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Memory of one fresh server in bytes, and how long it took to load the model."""
+
+    empty: int
+    loaded: int
+    highest: int
+    load_seconds: float
+
+
+def _median(variant: str, readings: Sequence[_Reading]) -> MemoryUse:
+    return MemoryUse(
+        variant=variant,
+        empty_server_pss_bytes=int(median(r.empty for r in readings)),
+        loaded_pss_bytes=int(median(r.loaded for r in readings)),
+        under_load_pss_bytes=int(median(r.highest for r in readings)),
+        load_seconds=median(r.load_seconds for r in readings),
+        under_load_readings=tuple(r.highest for r in readings),
     )
+
+
+def _answers(
+    endpoint: Endpoint, name: str, samples: Samples, batch: int
+) -> Iterator[dict[str, Array]]:
+    specs = endpoint.model_metadata(name).inputs
+    for start in range(0, len(samples), batch):
+        inputs = {key: array[start : start + batch] for key, array in samples.inputs.items()}
+        yield endpoint.infer(name, inputs, specs)
+
+
+def _all_outputs(
+    endpoint: Endpoint, name: str, samples: Samples, batch: int, progress: Progress
+) -> dict[str, Array]:
+    parts: dict[str, list[Array]] = {}
+    for index, answer in enumerate(_answers(endpoint, name, samples, batch), 1):
+        for key, value in answer.items():
+            parts.setdefault(key, []).append(np.array(value))
+        progress(min(index * batch, len(samples)), len(samples))
+    return _join(name, parts, len(samples))
 
 
 def _join(name: str, parts: dict[str, list[Array]], count: int) -> dict[str, Array]:

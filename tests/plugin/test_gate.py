@@ -80,6 +80,7 @@ def memory(used: int) -> MemoryUse:
         loaded_pss_bytes=used,
         under_load_pss_bytes=used,
         load_seconds=0.1,
+        under_load_readings=(used, used, used),
     )
 
 
