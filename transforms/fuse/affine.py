@@ -136,7 +136,7 @@ def absorb(producer: ir.Node, consumer: ir.Node, affine: ChannelAffine, editor: 
     """
     between, output = producer.outputs[0], consumer.outputs[0]
     if only_consumer(between) is not consumer:
-        return f"the output of {producer.op_type} ({producer.name}) is used elsewhere too"
+        return f"the output of the {producer.op_type} before it is used elsewhere too"
     weights = ABSORBERS[producer.op_type](producer, affine)
     if isinstance(weights, str):
         return weights
@@ -186,7 +186,7 @@ def _weights(node: ir.Node, index: int) -> Array | str:
         return array.astype(np.float64)
     maker = None if value is None else value.producer()
     origin = "they can be overridden" if maker is None else f"{maker.op_type} makes them"
-    return f"the weights of {node.op_type} ({node.name}) are not constant: {origin}"
+    return f"the weights of the {node.op_type} before it are not constant: {origin}"
 
 
 def _bias(node: ir.Node) -> Array | str:

@@ -27,7 +27,7 @@ def _fuse(node: ir.Node, editor: Editor) -> Match:
         if left is None or right is None or len(left) != 2 or len(right) != 2:
             return False
         if only_consumer(product) is not node:
-            return f"the product of {matmul.name} is used elsewhere too"
+            return "the product before it is used elsewhere too"
         if reason := _cannot_be_bias(bias, columns=right[1]):
             return reason
         gemm = ir.Node("", "Gemm", [*matmul.inputs, bias], name=matmul.name)

@@ -73,9 +73,13 @@ def _tensor(value: ir.Value, role: str) -> tuple[np.dtype[Any], tuple[int | None
             f"{role} {value.name!r} of the model has no declared rank; export it with a shape."
         )
     shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-    return numpy_dtype(value.type.dtype), shape
+    return _numpy_dtype(value.type.dtype), shape
 
 
-def numpy_dtype(dtype: ir.DataType) -> np.dtype[Any]:
-    """The numpy type of an ONNX type; object for strings."""
+def tensor_type(value: ir.Value) -> np.dtype[Any] | None:
+    """The element type of ``value`` (object for strings); None where it is no tensor."""
+    return _numpy_dtype(value.type.dtype) if isinstance(value.type, ir.TensorType) else None
+
+
+def _numpy_dtype(dtype: ir.DataType) -> np.dtype[Any]:
     return np.dtype(object) if dtype == ir.DataType.STRING else np.dtype(dtype.numpy())

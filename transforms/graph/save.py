@@ -21,7 +21,6 @@ def save_model(
     path: Path,
     *,
     external_data: bool | None = None,
-    check_shapes: bool = True,
 ) -> None:
     """Write ``model`` to ``path``, complete and valid, or leave ``path`` as it was.
 
@@ -36,12 +35,12 @@ def save_model(
     outside = weight_bytes(model) >= MAX_EMBEDDED_BYTES if external_data is None else external_data
     if path.is_dir():
         with replacing_folder(path) as folder:
-            _write(model, folder / MODEL_FILE, outside, check_shapes)
+            _write(model, folder / MODEL_FILE, outside)
     else:
-        _write(model, path, outside, check_shapes)
+        _write(model, path, outside)
 
 
-def _write(model: ir.Model, path: Path, outside: bool, check_shapes: bool) -> None:
+def _write(model: ir.Model, path: Path, outside: bool) -> None:
     data = _data_file(model, path) if outside else None
     is_new = data is not None and not data.exists()
     try:
@@ -52,7 +51,7 @@ def _write(model: ir.Model, path: Path, outside: bool, check_shapes: bool) -> No
                 format="protobuf",
                 external_data=None if data is None else data.name,
             )
-            validate_file(temporary, model, check_shapes=check_shapes)
+            validate_file(temporary, model)
     except BaseException:
         if data is not None and is_new:
             data.unlink(missing_ok=True)
