@@ -29,7 +29,9 @@ class Window:
     """Collects the outcomes of requests until ``duration_ns`` has passed.
 
     The first ``settle`` outcomes pass uncounted: they belong to the start, when all
-    connections send at once. ``requests`` counts the successes inside the window,
+    connections send at once; the next one opens the window. With ``settle`` = connections that
+    is the first of a batch where the server answers in batches, and so is the one that closes
+    it: batches are counted whole. ``requests`` counts the successes inside the window,
     ``all_answers`` those outside it too. Not safe for concurrent use: callers with threads
     hold a lock.
     """
@@ -103,8 +105,9 @@ class Window:
             return False
         if self.opened_ns:
             return True
-        self._settle -= 1
-        if self._settle <= 0:
+        if self._settle > 0:
+            self._settle -= 1
+        else:
             self.opened_ns = finished_ns
             self._cpu_opened_ns = time.process_time_ns()
         return False

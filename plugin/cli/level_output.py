@@ -97,7 +97,7 @@ def notes_of(levels: Sequence[LevelSummary]) -> list[str]:
 def quality_table(summaries: Sequence[QualitySummary]) -> Table:
     """One row for each variant: how good, and how close to the baseline."""
     table = Table("variant", box=None, pad_edge=False)
-    for heading in ("samples", "accuracy", "drop", "agreement", "SQNR dB", "largest difference"):
+    for heading in ("samples", "accuracy", "drop", "agreement", "SQNR dB", "largest diff"):
         table.add_column(heading, justify="right")
     for summary in summaries:
         table.add_row(
@@ -131,4 +131,4 @@ def _share(interval: Interval | None) -> str:
     bounds = _bounds(interval)
     if interval is None or bounds is None:
         return "-"
-    return f"{interval.value:.2%} [{bounds[0]:.2%}, {bounds[1]:.2%}]"
+    return f"{interval.value:.2%} ±{(bounds[1] - bounds[0]) / 2:.2%}"
