@@ -45,7 +45,7 @@ def _lines(document: RunDocument) -> Iterator[str]:
     yield ""
     yield f"{escaped(verdict.sentence)} Exit code {verdict.exit_code}."
     for group in check_groups(document):
-        if group.role == "candidate":
+        if group.is_candidate:
             yield from _section("Checks", _checks(group))
     yield from ("", *(f"- {escaped(other)}" for other in other_verdicts(document)))
     models = variant_rows(document)

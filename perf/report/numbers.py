@@ -44,7 +44,9 @@ def decimals_for(magnitude: float, digits: int) -> int:
     """The decimals that show ``digits`` significant digits of ``magnitude``."""
     if magnitude == 0 or not math.isfinite(magnitude):
         return 0
-    return min(max(digits - 1 - math.floor(math.log10(abs(magnitude))), 0), _MOST_DECIMALS)
+    # Rounded first: 0.9996 with three digits is 1.00, not 1.000.
+    exponent = int(f"{magnitude:.{digits - 1}e}".partition("e")[2])
+    return min(max(digits - 1 - exponent, 0), _MOST_DECIMALS)
 
 
 def interval_decimals(interval: Interval) -> int:

@@ -74,7 +74,7 @@ class CheckGroup:
     """All checks of one variant and what they come to."""
 
     variant: str
-    role: str
+    is_candidate: bool
     outcome: CheckOutcome
     checks: tuple[CheckRow, ...]
 
@@ -133,11 +133,11 @@ def filled(rows: Sequence[VariantRow] | Sequence[SpeedRow], key: str) -> bool:
 
 def check_groups(document: RunDocument) -> list[CheckGroup]:
     """The checks of every variant that has some, the candidate's first."""
-    role, candidate = roles(document), document.verdict.candidate
+    candidate = document.verdict.candidate
     return [
         CheckGroup(
             verdict.variant,
-            role.get(verdict.variant, ""),
+            verdict.variant == candidate,
             verdict.outcome,
             tuple(_check_row(check) for check in verdict.checks),
         )

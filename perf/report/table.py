@@ -48,7 +48,7 @@ def render_table(document: RunDocument) -> list[RenderableType]:
     if speeds:
         parts.append(_speed(document, speeds))
     groups = check_groups(document)
-    parts.extend(_checks(group) for group in groups if group.role == "candidate")
+    parts.extend(_checks(group) for group in groups if group.is_candidate)
     parts.extend(Text(other) for other in other_verdicts(document))
     parts.extend(Text(f"note: {note}", style="dim") for note in notes(document))
     parts.append(
