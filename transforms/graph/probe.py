@@ -88,6 +88,9 @@ def random_probes(model: ir.Model, *, seed: int = 0) -> tuple[Probe, ...]:
         except ORT_ERRORS as error:
             last_reason = one_line(str(error))
             continue
+        if silent := [name for name, value in probes[0].outputs.items() if _is_silent(value)]:
+            last_reason = f"output {silent[0]!r} is empty or NaN"
+            continue
         return (*probes, *_switched(model, session, probes[0]))
     raise UnsupportedModelError(f"no random input suits the model (last tried: {last_reason}).")
 
@@ -135,6 +138,13 @@ def compare_outputs(model: ir.Model, probes: Sequence[Probe]) -> tuple[OutputDif
             worst[name] = max(worst.get(name, 0.0), difference)
     ordered = sorted(worst.items(), key=lambda item: (-item[1], item[0]))
     return tuple(OutputDifference(name, relative) for name, relative in ordered)
+
+
+def _is_silent(output: Any) -> bool:
+    """Whether nothing can be seen in ``output``: it is empty, or no number."""
+    if not isinstance(output, np.ndarray):
+        return False
+    return output.size == 0 or (output.dtype.kind == "f" and bool(np.isnan(output).all()))
 
 
 def _switched(model: ir.Model, session: ort.InferenceSession, probe: Probe) -> Iterator[Probe]:

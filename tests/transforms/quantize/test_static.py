@@ -1,0 +1,259 @@
+"""Static quantisation: what becomes 8 bits, what stays, how close the outputs are."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from trimton.core.errors import InputError, UnsupportedModelError
+from trimton.transforms.graph.digest import model_digest
+from trimton.transforms.graph.load import load_model
+from trimton.transforms.graph.session import open_session, run
+from trimton.transforms.quantize import QuantizeSettings, quantize
+
+ROOT = Path(__file__).parents[3]
+
+
+def network(opset: int = 17, batch: str | int = "N") -> ir.Model:
+    """Conv, Relu, residual Add, pooling, Gemm and a Softmax, [batch, 3, 8, 8] -> [batch, 5]."""
+    rng = np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> TensorProto:
+        values = rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+        return numpy_helper.from_array(values, name)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], "conv2", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c2", "r1"], ["s"], "sum"),
+        helper.make_node("Relu", ["s"], ["r2"], "relu2"),
+        helper.make_node("GlobalAveragePool", ["r2"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["g"], "classifier", transB=1),
+        helper.make_node("Softmax", ["g"], ["y"], "softmax", axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 5])],
+        [
+            weight("w1", 16, 3, 3, 3),
+            weight("b1", 16),
+            weight("w2", 16, 16, 3, 3),
+            weight("w3", 5, 16),
+            weight("b3", 5),
+        ],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(proto)
+    return ir.serde.deserialize_model(proto)
+
+
+def samples(count: int = 40) -> dict[str, Any]:
+    return {"x": np.random.default_rng(1).normal(size=(count, 3, 8, 8)).astype(np.float32)}
+
+
+def weights_of(model: ir.Model) -> dict[str, Any]:
+    return {
+        name: value.const_value.numpy()
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+        and name.endswith("_quantized")
+        and value.const_value.dtype == ir.DataType.INT8
+    }
+
+
+def steps_of(report: Any) -> dict[str, int]:
+    return {s.detail["op_type"]: s.count for s in report.steps if s.name == "quantise"}
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_the_outputs_stay_close_and_the_weights_become_int8(method: Any) -> None:
+    model, data = network(), samples()
+
+    quantised, report = quantize(model, data, QuantizeSettings(calibration_method=method))
+
+    before = run(open_session(model, optimise=True), data)["y"]
+    after = run(open_session(quantised, optimise=True), data)["y"]
+    assert np.abs(after - before).max() < 0.05
+    assert len(weights_of(quantised)) == 3
+    assert report.changed
+    assert report.max_relative_difference is not None
+    assert 0 < report.max_relative_difference < 0.1
+    assert report.after.size_bytes < report.before.size_bytes
+
+
+def test_the_report_counts_what_is_quantised_and_says_why_the_rest_is_not() -> None:
+    _, report = quantize(network(), samples())
+
+    assert steps_of(report) == {
+        "Conv": 2,
+        "Add": 1,
+        "GlobalAveragePool": 1,
+        "Flatten": 1,
+        "Gemm": 1,
+        "Relu": 2,
+    }
+    assert [(s.what, s.why) for s in report.skipped] == [
+        ("Softmax softmax", "ONNX Runtime's CPU provider has no 8-bit kernel for it")
+    ]
+
+
+def test_the_runtime_fuses_every_quantised_operator(tmp_path: Path) -> None:
+    import onnxruntime
+
+    quantised, _ = quantize(network(), samples())
+    ir.save(quantised, tmp_path / "int8.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(tmp_path / "int8.onnx", options)
+
+    types = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    assert {"QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm"} <= types
+    assert not types & {"Conv", "Add", "Gemm", "Relu", "GlobalAveragePool"}
+
+
+def test_weights_for_avx2_stay_within_seven_bits() -> None:
+    narrow, _ = quantize(network(), samples(), QuantizeSettings(target="avx2"))
+    wide, _ = quantize(network(), samples(), QuantizeSettings(target="vnni"))
+
+    assert max(np.abs(w.astype(int)).max() for w in weights_of(narrow).values()) <= 64
+    assert max(np.abs(w.astype(int)).max() for w in weights_of(wide).values()) == 127
+
+
+def test_one_scale_per_channel_or_per_tensor() -> None:
+    def scales(per_channel: bool) -> set[int]:
+        model, _ = quantize(network(), samples(), QuantizeSettings(per_channel=per_channel))
+        return {
+            node.inputs[1].const_value.size
+            for node in model.graph
+            if node.op_type == "DequantizeLinear"
+            and node.inputs[0] is not None
+            and node.inputs[0].const_value is not None
+            and node.inputs[0].const_value.dtype == ir.DataType.INT8
+            and node.inputs[1] is not None
+            and node.inputs[1].const_value is not None
+        }
+
+    assert scales(True) == {16, 5}
+    assert scales(False) == {1}
+
+
+def test_no_sample_is_dropped_and_batches_do_not_matter() -> None:
+    data = samples(37)
+    data["x"][36] *= 20  # the extreme stands in the last, incomplete batch
+
+    one = quantize(network(), data, QuantizeSettings(batch=37))[0]
+    many = quantize(network(), data, QuantizeSettings(batch=16))[0]
+    without = quantize(network(), {"x": data["x"][:36]}, QuantizeSettings(batch=16))[0]
+
+    assert model_digest(one) == model_digest(many)
+    assert model_digest(without) != model_digest(many)
+
+
+def test_a_fixed_batch_dimension_is_kept() -> None:
+    quantised, _ = quantize(network(batch=4), samples(12))
+
+    assert run(open_session(quantised), samples(4))["y"].shape == (4, 5)
+
+
+def test_the_original_is_not_touched_and_the_result_is_reproducible() -> None:
+    model = network()
+    digest = model_digest(model)
+
+    first, _ = quantize(model, samples())
+    second, _ = quantize(model, samples())
+
+    assert model_digest(model) == digest
+    assert model_digest(first) == model_digest(second)
+
+
+def test_nothing_is_printed_and_logging_is_left_as_it_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    level = logging.getLogger().level
+
+    quantize(network(), samples(), QuantizeSettings(calibration_method="percentile"))
+
+    assert capsys.readouterr().out == ""
+    assert logging.getLogger().level == level
+
+
+def test_excluded_nodes_stay_in_float_and_are_named() -> None:
+    quantised, report = quantize(network(), samples(), QuantizeSettings(exclude=("conv*",)))
+
+    assert "Conv" not in steps_of(report)
+    assert [s.what for s in report.skipped if s.why == "excluded by name"] == [
+        "Conv conv1",
+        "Conv conv2",
+    ]
+    assert len(weights_of(quantised)) == 1
+    with pytest.raises(InputError, match="no node is named 'none'"):
+        quantize(network(), samples(), QuantizeSettings(exclude=("none",)))
+
+
+def test_an_old_operator_set_is_raised_and_the_report_says_so() -> None:
+    quantised, report = quantize(network(opset=11), samples())
+
+    assert quantised.opset_imports[""] == 17
+    assert report.steps[0].what.startswith("operator set raised from 11 to 17")
+
+
+def test_a_quantised_model_is_refused() -> None:
+    quantised, _ = quantize(network(), samples())
+
+    with pytest.raises(UnsupportedModelError, match="is quantised already"):
+        quantize(quantised, samples())
+
+
+def test_a_model_without_8_bit_kernels_is_refused() -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+    )
+    model = ir.serde.deserialize_model(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    )
+
+    with pytest.raises(UnsupportedModelError, match="nothing to quantise"):
+        quantize(model, {"x": np.ones((4, 3), np.float32)})
+
+
+def test_samples_that_cannot_be_run_are_refused() -> None:
+    with pytest.raises(InputError, match="cannot be run on the data given"):
+        quantize(network(), {"x": np.ones((4, 2, 8, 8), np.float32)})
+
+
+def test_the_example_model_loses_little_accuracy() -> None:
+    model = load_model(ROOT / "model_repository" / "fashion_resnet" / "1" / "model.onnx")
+    folder = ROOT / "model_repository" / "fashion_resnet"
+
+    def read(name: str, count: int) -> tuple[dict[str, Any], Any]:
+        with np.load(folder / name) as archive:
+            scale, offset = archive["input.scale_factor"], archive["input.add_offset"]
+            pixels = archive["input"][:count].astype(np.float32)
+            return {"input": pixels * scale + offset}, archive["labels"][:count]
+
+    from trimton.transforms.fuse import fuse
+
+    fused, _ = fuse(model)
+    quantised, _ = quantize(fused, read("calibration.npz", 256)[0])
+    inputs, labels = read("evaluation.npz", 1000)
+    hits = {
+        name: (run(open_session(m, optimise=True), inputs)["logits"].argmax(1) == labels).mean()
+        for name, m in (("float", model), ("int8", quantised))
+    }
+    assert hits["float"] > 0.925
+    assert hits["int8"] > hits["float"] - 0.015
