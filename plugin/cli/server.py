@@ -103,7 +103,7 @@ def start(
         try:
             server.wait()
         except KeyboardInterrupt:
-            server.stop()
+            server.stop(drain=True)  # a second Ctrl-C ends the waiting
 
 
 @app.command()

@@ -25,6 +25,22 @@ from trimton.plugin.server.probe import verify
 # The wheels' own floor (manylinux_2_35).
 OLDEST_GLIBC = (2, 35)
 
+# What pip prints -> what it means.
+_CAUSES = (
+    ("No space left on device", "the disk is full; free 500 MB."),
+    ("Disk quota exceeded", "the disk quota is used up; free 500 MB."),
+    (
+        "(from versions: none)",
+        "pip cannot reach its package index; check the network and pip's "
+        "settings ('pip config list').",
+    ),
+    (
+        "DO NOT MATCH THE HASHES",
+        "the package index serves other files than the pinned ones; use "
+        "another index ('pip config list' shows which).",
+    ),
+)
+
 _TEMPORARY = ".server-new-"
 _BACKEND_FILES = ("libtriton_python.so", "triton_python_backend_utils.py")
 _STUB = "triton_python_backend_stub"
@@ -48,7 +64,7 @@ def install(*, force: bool = False, notify: Notify = lambda step: None) -> Insta
     machine, the network, the disk or pip refuses, or the new server does not serve.
     """
     target = layout.server_folder()
-    with _exclusive(target.parent, notify):
+    with _exclusive(target.parent, notify) as lock:
         for remains in target.parent.glob(f"{_TEMPORARY}*"):
             shutil.rmtree(remains, ignore_errors=True)
         present = layout.find_installation()
@@ -57,7 +73,7 @@ def install(*, force: bool = False, notify: Notify = lambda step: None) -> Insta
         check_machine()
         interpreter = find_interpreter()
         with _temporary_folder(target.parent) as name:
-            made = _build(name, interpreter, notify)
+            made = _build(name, interpreter, notify, lock)
             notify("verifying: serving a probe model")
             made = replace(made, triton_version=verify(made))
             made.write_record()
@@ -97,14 +113,14 @@ def check_machine() -> None:
         )
 
 
-def _build(folder: Path, interpreter: Interpreter, notify: Notify) -> Installation:
+def _build(folder: Path, interpreter: Interpreter, notify: Notify, lock: int) -> Installation:
     """Make the environment in ``folder``; it does not depend on the folder's name."""
     version = interpreter.version
     packages = layout.packages(folder, version)
     notify("making an environment")
-    _run_python([interpreter.executable, "-m", "venv", "--without-pip", str(folder)])
+    _run_python([interpreter.executable, "-m", "venv", "--without-pip", str(folder)], lock)
     notify("downloading Triton, ONNX Runtime and numpy (about 100 MB)")
-    _pip_install(packages, version)
+    _pip_install(packages, version, lock)
     try:
         notify("arranging")
         _provide_library(interpreter, layout.libraries(folder))
@@ -122,7 +138,7 @@ def _build(folder: Path, interpreter: Interpreter, notify: Notify) -> Installati
     )
 
 
-def _pip_install(packages: Path, version: str) -> None:
+def _pip_install(packages: Path, version: str, lock: int) -> None:
     """Install the pinned wheels for Python ``version``, whichever Python pip itself runs on."""
     if find_spec("pip") is None:
         raise InfrastructureError(
@@ -135,7 +151,8 @@ def _pip_install(packages: Path, version: str) -> None:
             *("--python-version", version, "--implementation", "cp", "--abi", _abi(version)),
             *("--abi", "none", *_platform_options()),
             *("--target", str(packages), "--requirement", str(REQUIREMENTS)),
-        ]
+        ],
+        lock,
     )
 
 
@@ -148,17 +165,22 @@ def _platform_options() -> Iterator[str]:
         yield from ("--platform", f"manylinux_2_{minor}_x86_64")
 
 
-def _run_python(command: list[str]) -> None:
-    """Run a step of the installation; its last meaningful line is the error."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run_python(command: list[str], lock: int) -> None:
+    """Run a step of the installation, which holds the lock even if its starter is killed."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, pass_fds=(lock,))
     if done.returncode == 0:
         return
-    lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]
-    last = (errors or lines or [f"exit code {done.returncode}"])[-1]
-    raise InfrastructureError(
-        f"the Triton server cannot be installed: {last.removeprefix('ERROR: ')}"
-    )
+    reason = reason_of(done.stderr + done.stdout) or f"exit code {done.returncode}"
+    raise InfrastructureError(f"the Triton server cannot be installed: {reason}")
+
+
+def reason_of(output: str) -> str:
+    """Why pip failed, in a few words: a known cause, else the last line it printed."""
+    for pattern, reason in _CAUSES:
+        if pattern in output:
+            return reason
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1].removeprefix("ERROR: ") if lines else ""
 
 
 def _provide_library(interpreter: Interpreter, folder: Path) -> None:
@@ -205,8 +227,8 @@ def _package_version(packages: Path, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _exclusive(folder: Path, notify: Notify) -> Iterator[None]:
-    """Hold the lock of the cache ``folder``; another install is waited for."""
+def _exclusive(folder: Path, notify: Notify) -> Iterator[int]:
+    """Hold, and yield, the lock of the cache ``folder``; another install is waited for."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -218,7 +240,7 @@ def _exclusive(folder: Path, notify: Notify) -> Iterator[None]:
         except BlockingIOError:
             notify("waiting for another installation to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock
     finally:
         os.close(lock)
 

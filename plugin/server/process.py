@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -22,8 +23,8 @@ from trimton.plugin.server.models import check_models
 from trimton.plugin.server.ports import Ports, choose_ports
 from trimton.plugin.server.run_folder import new_run_folder
 
-EXIT_TIMEOUT_S = 10  # for requests in flight when the server is asked to stop
-GRACE_S = 20.0  # then until it is killed: it unloads its models one after another
+EXIT_TIMEOUT_S = 10  # what a draining server gives to requests in flight, and to idle clients
+GRACE_S = 20.0  # until a draining server is killed
 
 _START_ATTEMPTS = 3
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1"}
@@ -147,12 +148,15 @@ class TritonServer:
         """Whether the server process runs."""
         return self._guard.poll() is None
 
-    def stop(self) -> None:
-        """End the server: requests in flight are answered, then all its processes are gone.
+    def stop(self, *, drain: bool = False) -> None:
+        """End the server; on return all its processes and its shared memory are gone.
 
-        Can be called again, and after the server has died.
+        ``drain`` gives requests in flight up to EXIT_TIMEOUT_S seconds and unloads the models
+        one by one. Without it the server is killed: it holds nothing that could be lost, and the
+        owner knows whether its own requests are answered. Can be called again, and after the
+        server has died.
         """
-        _end(self._guard)
+        _end(self._guard, signal.SIGTERM if drain else signal.SIGINT)
 
     def wait(self) -> None:
         """Block until the server ends by itself, which is an error (see ``require_alive``)."""
@@ -214,10 +218,10 @@ def _open_log(log_file: Path) -> IO[bytes]:
         raise write_error(log_file, error) from error
 
 
-def _end(guard: subprocess.Popen[str]) -> None:
+def _end(guard: subprocess.Popen[str], how: signal.Signals = signal.SIGINT) -> None:
     """Ask the supervisor to end; what it supervises ends with it."""
     if guard.poll() is None:
-        guard.terminate()
+        guard.send_signal(how)
         guard.wait()
     if guard.stdout is not None:
         guard.stdout.close()

@@ -5,10 +5,10 @@ Runs as a program of its own, on the standard library alone:
     supervisor.py OWNER_PID GRACE_S RUN_FOLDER SHM_PREFIX -- COMMAND...
 
 It starts COMMAND, whose output goes to the supervisor's standard error, and prints its
-process id. COMMAND ends when it wants to, when the
-supervisor gets SIGTERM (gracefully, killed after GRACE_S seconds), or when process
-OWNER_PID is gone, however it went (killed at once). Then every descendant is killed, and
-RUN_FOLDER and the shared memory whose name begins with SHM_PREFIX are removed.
+process id. COMMAND ends when it wants to; when the supervisor gets SIGTERM (it is asked to,
+and killed after GRACE_S seconds or at a second signal) or SIGINT (killed at once); and when
+process OWNER_PID is gone, however it went (killed at once). Then every descendant is killed,
+and RUN_FOLDER and the shared memory whose name begins with SHM_PREFIX are removed.
 
 Why so: a stub of the server is a child of the server's, so the owner cannot tie it to its own
 life; as a *subreaper* the supervisor inherits every orphan, and "no child left" is exact.
@@ -70,9 +70,9 @@ def _supervise(
     sys.stdout.flush()
     ended = os.pidfd_open(server.pid)
     ready, _, _ = select.select([owner, wakeup, ended], [], [])
-    if ended not in ready and owner not in ready:
+    if ready == [wakeup] and os.read(wakeup, 1) == bytes([signal.SIGTERM]):
         server.terminate()
-        select.select([owner, ended], [], [], grace_s)
+        select.select([owner, wakeup, ended], [], [], grace_s)
     server.kill()  # does nothing to a process that has ended
     code = server.wait()
     return code if code >= 0 else 128 - code

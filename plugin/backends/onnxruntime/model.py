@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -136,24 +135,19 @@ class TritonPythonModel:
         for name, array in arrays.items():
             if array.ndim == 0:
                 arrays[name] = array.reshape(self._scalar_shapes[name])
-        if not self._batches:
+        if self._batches:
+            check_rows(arrays, sum(job.rows for job in jobs))
+        if len(jobs) == 1:
             return [(jobs[0].index, response(arrays, jobs[0].outputs))]
-        ends = list(accumulate((job.rows for job in jobs), initial=0))
-        for name, array in arrays.items():
-            if len(array) != ends[-1]:
-                raise ValueError(
-                    f"output {name!r} has {len(array)} rows for a batch of {ends[-1]}; a model "
-                    "that does not keep the batch dimension needs max_batch_size: 0"
-                )
+        ends = accumulate((job.rows for job in jobs), initial=0)
         return [
             (job.index, response({n: a[start:end] for n, a in arrays.items()}, job.outputs))
             for job, (start, end) in zip(jobs, pairwise(ends), strict=True)
         ]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One request of a batch: its position, arrays and the outputs it asks for."""
+class Job(NamedTuple):
+    """One request of a batch: its position, its arrays and the outputs it asks for."""
 
     index: int
     feed: dict[str, Any]
@@ -168,6 +162,16 @@ class Job:
 def concatenated(feeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The arrays of several requests along the batch dimension."""
     return {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+
+
+def check_rows(arrays: Mapping[str, Any], rows: int) -> None:
+    """Raise ValueError unless every output has one row for each sample of the batch."""
+    for name, array in arrays.items():
+        if len(array) != rows:
+            raise ValueError(
+                f"output {name!r} has {len(array)} rows for a batch of {rows}; a model that "
+                "does not keep the batch dimension needs max_batch_size: 0"
+            )
 
 
 def decoded(name: str, array: Any) -> Any:
