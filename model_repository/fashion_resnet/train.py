@@ -114,7 +114,7 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> fl
 
 
 def train(model: nn.Module, data: Path, epochs: int, batch: int, rate: float, seed: int) -> None:
-    """One-cycle SGD with Nesterov momentum and label smoothing, in bfloat16 where it is faster."""
+    """One-cycle SGD with Nesterov momentum and label smoothing, in bfloat16."""
     images, labels = (torch.from_numpy(a.copy()) for a in read_idx(data, "train"))
     inputs = normalise(images.numpy())
     targets = labels.long()

@@ -32,7 +32,7 @@ def finish(model: ir.Model, report: TransformReport, path: Path, json: bool) -> 
     if not report.changed:
         screen.print(f"\n{report.transform} changes nothing in this model.")
     for step in report.steps:
-        screen.print(f"  {step.count:>5} × {step.what}" if step.count > 1 else f"  {step.what}")
+        screen.print(f"  {step.count:>5} × {step.what}", soft_wrap=True)
     if report.max_relative_difference is not None:
         screen.print(f"\nlargest relative output difference: {report.max_relative_difference:.2g}")
     _print_skipped(report)
@@ -44,4 +44,4 @@ def _print_skipped(report: TransformReport) -> None:
     if reasons:
         console().print(f"left alone: {len(report.skipped)} (each one with --json)")
     for why, count in reasons.most_common():
-        console().print(f"  {count:>5} × {why}")
+        console().print(f"  {count:>5} × {why}", soft_wrap=True)

@@ -27,8 +27,13 @@ KERNELS = (
 # Operators that move values without arithmetic: quantised only between quantised neighbours.
 MOVES = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
-# Activations that vanish into the range of the quantised tensor before them.
-_ABSORBED = ("Clip", "Relu")
+# Activations that the runtime drops between an 8-bit kernel and the quantisation of its output:
+# the range of the quantised tensor, which starts at zero, does their work.
+ABSORBED = ("Clip", "Relu")
+
+_KNOWN = frozenset((*KERNELS, *MOVES, *ABSORBED))
+_COMPUTED = "computed on 8-bit values"
+_HOW = dict.fromkeys(ABSORBED, "absorbed by the range of the quantised tensor after it")
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
 
@@ -38,14 +43,15 @@ def placement_report(
 ) -> tuple[tuple[Step, ...], tuple[Skipped, ...]]:
     """What ``quantised`` computes in 8 bits, as counts by operator, and what it does not, with why.
 
-    A node counts as quantised when every activation it reads comes from a DequantizeLinear.
+    A node counts as quantised when all that it computes with comes from a DequantizeLinear, and
+    an activation function when it stands between such a node and a QuantizeLinear.
     """
     done: Counter[str] = Counter()
     in_float: set[str] = set()
     for node in quantised.graph:
         if node.op_type in (_Q, _DQ) or node.domain:
             continue
-        if _reads_quantised(node):
+        if _reads_quantised(node) or _is_absorbed(node):
             done[node.op_type] += 1
         else:
             in_float.add(node.name or "")
@@ -56,17 +62,31 @@ def placement_report(
         if (why := _why_float(node, in_float, present, exclude)) is not None
     ]
     steps = tuple(
-        Step("quantise", f"{op_type} computed on 8-bit values", count, {"op_type": op_type})
+        Step("quantise", f"{op_type} {_HOW.get(op_type, _COMPUTED)}", count, {"op_type": op_type})
         for op_type, count in sorted(done.items())
-        if op_type in KERNELS or op_type in MOVES
+        if op_type in _KNOWN
     )
     return steps, tuple(skipped)
 
 
 def _reads_quantised(node: ir.Node) -> bool:
-    data = [value for value in node.inputs if value is not None and value.const_value is None]
-    producers = [value.producer() for value in data]
+    """Whether every activation and weight of ``node`` comes from a DequantizeLinear."""
+    values = [v for v in node.inputs if v is not None and not _is_parameter(v)]
+    producers = [value.producer() for value in values]
     return bool(producers) and all(p is not None and p.op_type == _DQ for p in producers)
+
+
+def _is_parameter(value: ir.Value) -> bool:
+    """Whether ``value`` is a constant that is no number to compute with: a shape or axes."""
+    return value.const_value is not None and not value.const_value.dtype.is_floating_point()
+
+
+def _is_absorbed(node: ir.Node) -> bool:
+    if node.op_type not in ABSORBED or node.inputs[0] is None:
+        return False
+    before = node.inputs[0].producer()
+    after = {use.node.op_type for use in node.outputs[0].uses()}
+    return before is not None and _reads_quantised(before) and after == {_Q}
 
 
 def _why_float(
@@ -74,9 +94,9 @@ def _why_float(
 ) -> str | None:
     """Why ``node`` stayed in float; None if it did not."""
     name = node.name or ""
-    if node.op_type in _ABSORBED and name not in present:
+    if node.op_type in ABSORBED and name not in present:
         return None
-    if name not in in_float and node.op_type in (*KERNELS, *MOVES):
+    if name not in in_float and node.op_type in _KNOWN:
         return None
     if any(fnmatchcase(name, pattern) for pattern in exclude):
         return "excluded by name"

@@ -85,8 +85,11 @@ def quantize(
         "calibration",
         f"activation ranges by {chosen.calibration_method} from {_count(samples)} samples, "
         f"{'8' if chosen.target == 'vnni' else '7'}-bit weights for {chosen.target} kernels",
-        _count(samples),
-        {"method": chosen.calibration_method, "target": chosen.target},
+        detail={
+            "method": chosen.calibration_method,
+            "target": chosen.target,
+            "samples": _count(samples),
+        },
     )
     report = TransformReport(
         transform="quantize",
