@@ -26,20 +26,13 @@ from trimton.plugin.server.probe import verify
 OLDEST_GLIBC = (2, 35)
 
 # What pip prints -> what it means.
-_CAUSES = (
-    ("No space left on device", "the disk is full; free 500 MB."),
-    ("Disk quota exceeded", "the disk quota is used up; free 500 MB."),
-    (
-        "(from versions: none)",
-        "pip cannot reach its package index; check the network and pip's "
-        "settings ('pip config list').",
-    ),
-    (
-        "DO NOT MATCH THE HASHES",
-        "the package index serves other files than the pinned ones; use "
-        "another index ('pip config list' shows which).",
-    ),
-)
+_CAUSES = {
+    "No space left on device": "the disk is full; free 500 MB.",
+    "Disk quota exceeded": "the disk quota is used up; free 500 MB.",
+    "(from versions: none)": "pip cannot reach its package index; check the network.",
+    "DO NOT MATCH THE HASHES": "the package index serves other files than the pinned ones; "
+    "check pip's index settings ('pip config list').",
+}
 
 _TEMPORARY = ".server-new-"
 _BACKEND_FILES = ("libtriton_python.so", "triton_python_backend_utils.py")
@@ -176,7 +169,7 @@ def _run_python(command: list[str], lock: int) -> None:
 
 def reason_of(output: str) -> str:
     """Why pip failed, in a few words: a known cause, else the last line it printed."""
-    for pattern, reason in _CAUSES:
+    for pattern, reason in _CAUSES.items():
         if pattern in output:
             return reason
     lines = [line.strip() for line in output.splitlines() if line.strip()]
