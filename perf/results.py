@@ -27,7 +27,10 @@ class Interval(Record):
 
 
 class ServerStatistics(Record):
-    """The server's own account of one window: means per request, from its statistics before and after."""
+    """The server's own account of one window, from its statistics before and after.
+
+    Times are means per request.
+    """
 
     requests: int
     failures: int

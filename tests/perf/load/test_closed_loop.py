@@ -113,7 +113,7 @@ def test_warm_up_does_not_count(scripts):
 
 
 def at_request(scripts, number, action):
-    """A server that is sound, and ``action`` runs beside it when its ``number``-th request comes."""
+    """A sound server; ``action`` runs beside it when its ``number``-th request comes."""
 
     def behave(current):
         if current == number:

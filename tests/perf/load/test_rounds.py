@@ -56,7 +56,7 @@ def test_the_arms_of_a_pair_follow_each_other_and_swap_from_round_to_round():
 
 
 def test_an_interrupted_measurement_goes_on_where_it_stopped():
-    class InterruptedError_(Exception):
+    class KilledError(Exception):
         pass
 
     kept: list[LoadWindow] = []
@@ -64,10 +64,10 @@ def test_an_interrupted_measurement_goes_on_where_it_stopped():
     def interrupt_after_five(window: LoadWindow) -> None:
         kept.append(window)
         if len(kept) == 5:
-            raise InterruptedError_
+            raise KilledError
 
     calls: list = []
-    with pytest.raises(InterruptedError_):
+    with pytest.raises(KilledError):
         run(calls, on_window=interrupt_after_five)
     windows = run(calls, done=kept, on_window=kept.append)
     whole: list = []
