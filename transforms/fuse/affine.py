@@ -140,9 +140,8 @@ def absorb(producer: ir.Node, consumer: ir.Node, affine: ChannelAffine, editor: 
     weights = ABSORBERS[producer.op_type](producer, affine)
     if isinstance(weights, str):
         return weights
-    rounded = {
-        index: np.asarray(array).astype(_dtype(producer)) for index, array in weights.items()
-    }
+    with np.errstate(over="ignore"):
+        rounded = {index: array.astype(_dtype(producer)) for index, array in weights.items()}
     if not all(np.isfinite(array).all() for array in rounded.values()):
         return "the fused weights would overflow"
     if not can_replace(output, between):
