@@ -55,7 +55,7 @@ def _lines(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, str]]:
     else:
         *above, key = path
         stem, unit, text = _measured(key)
-        label = " · ".join(_words(part) for part in (*above, stem))
+        label = " · ".join((*above, _words(stem)))
         yield label, f"{text(value)} {unit}".rstrip()
 
 

@@ -47,7 +47,8 @@ def _lines(document: RunDocument) -> Iterator[str]:
     for group in check_groups(document):
         if group.is_candidate:
             yield from _section("Checks", _checks(group))
-    yield from ("", *(f"- {escaped(other)}" for other in other_verdicts(document)))
+    if others := other_verdicts(document):
+        yield from ("", *(f"- {escaped(other)}" for other in others))
     models = variant_rows(document)
     known = [c for c in MODEL_COLUMNS if c.key in _MODEL_KEYS and filled(models, c.key)]
     yield from _section("Models", _figures(known, models))

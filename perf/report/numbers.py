@@ -21,8 +21,8 @@ _DECIMAL_UNITS = ("", "k", "M", "G", "T")
 def number_text(value: float | None, digits: int = 3) -> str:
     """``value`` with ``digits`` significant digits and thousands separators; – for no value.
 
-    Integers below a million keep all their digits; very large and very small magnitudes turn
-    to scientific notation.
+    Digits before the point are never rounded away; from 1e9 on, and below 1e-4, the notation is
+    scientific.
     """
     if value is None or not math.isfinite(value):
         return MISSING
@@ -50,12 +50,16 @@ def decimals_for(magnitude: float, digits: int) -> int:
 
 
 def interval_decimals(interval: Interval) -> int:
-    """Decimals that show three digits of the value, or four if the interval is that narrow."""
-    widest = max(abs(x) for x in (interval.value, interval.low, interval.high) if x is not None)
-    usual, most = decimals_for(widest, 3), decimals_for(widest, 4)
+    """Decimals that show three digits of the value, or four if the interval is that narrow.
+
+    A value that is small beside its own interval gets the digits of a tenth of the interval.
+    """
     if interval.low is None or interval.high is None or interval.high <= interval.low:
-        return usual
-    return min(max(usual, decimals_for((interval.high - interval.low) / 2, 1)), most)
+        return decimals_for(abs(interval.value), 3)
+    half = (interval.high - interval.low) / 2
+    magnitude = max(abs(interval.value), half / 10)
+    most = decimals_for(magnitude, 4)
+    return min(max(decimals_for(magnitude, 3), decimals_for(half, 1)), most)
 
 
 def interval_texts(interval: Interval | None) -> tuple[str, str]:

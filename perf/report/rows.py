@@ -89,6 +89,13 @@ def loads(document: RunDocument) -> list[Load]:
     return sorted({load_of(level) for level in document.levels})
 
 
+def ordered_levels(document: RunDocument) -> list[tuple[int, LevelSummary]]:
+    """Every level with the place of its variant: by load, then by variant."""
+    index = {entry.name: place for place, entry in enumerate(document.variants)}
+    found = [(index[level.variant], level) for level in document.levels if level.variant in index]
+    return sorted(found, key=lambda pair: (load_of(pair[1]), pair[0]))
+
+
 def roles(document: RunDocument) -> dict[str, str]:
     """ "baseline", "candidate" or "" by name of variant."""
     found = {entry.name: "" for entry in document.variants}
@@ -114,15 +121,11 @@ def variant_rows(document: RunDocument) -> list[VariantRow]:
 def speed_rows(document: RunDocument) -> list[SpeedRow]:
     """One row per load and variant, the lightest load first, the baseline first in each."""
     role = roles(document)
-    index = {entry.name: place for place, entry in enumerate(document.variants)}
-    levels = [level for level in document.levels if level.variant in index]
-    levels.sort(key=lambda level: (load_of(level), index[level.variant]))
     rows = []
-    for level in levels:
+    for index, level in ordered_levels(document):
         view = SpeedView(level, _comparisons(document, level))
         cells = {column.key: column.cell(view) for column in SPEED_COLUMNS}
-        name = level.variant
-        rows.append(SpeedRow(index[name], name, role[name], load_of(level), cells))
+        rows.append(SpeedRow(index, level.variant, role[level.variant], load_of(level), cells))
     return rows
 
 
@@ -153,11 +156,12 @@ def notes(document: RunDocument) -> list[str]:
         found.append("No accuracy: the samples have no labels; agreement is with the baseline.")
     if not document.memory:
         found.append("Memory was not measured.")
-    failed = [level for level in document.levels if level.errors]
+    levels = [level for _, level in ordered_levels(document)]
+    failed = [level for level in levels if level.errors]
     if failed:
         total = sum(sum(level.errors.values()) for level in failed)
         found.append(f"{total:,} requests failed and are not in the latencies: {_places(failed)}.")
-    found.extend(f"{_place(lv)}: {'; '.join(lv.notes)}." for lv in document.levels if lv.notes)
+    found.extend(f"{_place(level)}: {'; '.join(level.notes)}." for level in levels if level.notes)
     return found
 
 

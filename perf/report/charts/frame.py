@@ -71,13 +71,17 @@ def series(index: int, name: str, *parts: Markup) -> Markup:
 
 
 def error_bar(x: tuple[float, float], y: tuple[float, float]) -> Markup:
-    """A bar from end to end with short caps, along the longer of the two directions."""
+    """A bar from end to end along the longer of the two directions.
+
+    Its ends have caps, except where it was cut at the edge of the plot area.
+    """
     (x1, x2), (y1, y2) = x, y
     horizontal = abs(x2 - x1) > abs(y2 - y1)
-    cap_x, cap_y = (0.0, 3.0) if horizontal else (3.0, 0.0)
+    across = (0.0, 3.0) if horizontal else (3.0, 0.0)
     caps = [
-        svg.line((a - cap_x, b - cap_y), (a + cap_x, b + cap_y), "error")
+        svg.line((a - across[0], b - across[1]), (a + across[0], b + across[1]), "error")
         for a, b in ((x1, y1), (x2, y2))
+        if (LEFT < a < RIGHT if horizontal else TOP < b < BOTTOM)
     ]
     return Markup("").join([svg.line((x1, y1), (x2, y2), "error"), *caps])
 

@@ -40,7 +40,7 @@ def _chart(document: RunDocument, percentile: str) -> frame.Chart:
     return frame.Chart(
         title=title,
         caption="Right and down is better. The number at a point is its concurrency; bars are"
-        " 95 % intervals over rounds.",
+        " 95 % intervals over rounds, cut where they reach the edge.",
         drawing=frame.drawing(
             f"{title} of {len(lines)} variants; the table of speed has the figures.",
             frame.axes(x, y, "throughput, infer/s", f"{_NAMES[percentile]}, ms"),

@@ -74,8 +74,15 @@ def span(interval: Interval) -> tuple[float, float] | None:
 
 
 def ends(intervals: Iterable[Interval]) -> list[float]:
-    """Every number of ``intervals``, for a scale that holds their error bars."""
-    return [end for i in intervals for end in (i.value, *(span(i) or ()))]
+    """Numbers of ``intervals`` for the domain of a scale that shows their values and bars.
+
+    A bar that reaches beyond twice the largest value is cut there: one disturbed percentile
+    must not press all others flat.
+    """
+    known = list(intervals)
+    most = 2 * max((i.value for i in known), default=0.0)
+    bars = [end for i in known for end in span(i) or ()]
+    return [i.value for i in known] + [min(end, most) if most > 0 else end for end in bars]
 
 
 def _nines(share: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trimton.perf.report import numbers
 from trimton.perf.report.charts import bars, frame
 from trimton.perf.report.document import RunDocument
-from trimton.perf.report.rows import load_of
+from trimton.perf.report.rows import load_of, ordered_levels
 from trimton.perf.results import LevelSummary, ServerStatistics
 
 
@@ -47,15 +47,11 @@ _PHASES: Sequence[_Phase] = (
 
 def charts(document: RunDocument) -> list[frame.Chart]:
     """One chart with all loads; none where no server told its statistics."""
-    order = {entry.name: index for index, entry in enumerate(document.variants)}
     told = [
-        (level, level.server)
-        for level in document.levels
-        if level.server is not None and level.variant in order
+        (level, level.server) for _, level in ordered_levels(document) if level.server is not None
     ]
     if not told:
         return []
-    told.sort(key=lambda pair: (load_of(pair[0]), order[pair[0].variant]))
     rows, heading = [], ""
     for level, server in told:
         load = load_of(level).text

@@ -135,6 +135,26 @@ def test_latency_against_throughput_has_a_line_for_each_variant_and_a_point_for_
         )
 
 
+def test_a_disturbed_interval_is_cut_and_does_not_press_the_picture_flat(
+    document: RunDocument,
+) -> None:
+    level = document.levels[-1]
+    assert level.latency_ms.p99 is not None
+    wild = level.latency_ms.p99.model_copy(update={"high": 5000.0})
+    latency = level.latency_ms.model_copy(update={"p99": wild})
+    levels = (*document.levels[:-1], level.model_copy(update={"latency_ms": latency}))
+    _, before = latency_throughput.charts(document)
+    _, after = latency_throughput.charts(document.model_copy(update={"levels": levels}))
+    height = max(y for _, y in curves(before)["baseline"]) - frame.TOP
+    assert max(y for _, y in curves(after)["baseline"]) - frame.TOP < 2 * height
+    uncapped = [
+        line
+        for line in drawn(after).iter("line")
+        if line.attrib["class"] == "error" and float(line.attrib["y2"]) == frame.TOP
+    ]
+    assert len(uncapped) == 1
+
+
 def test_the_tail_is_the_furthest_percentile_that_all_levels_have(
     make_document: MakeDocument,
 ) -> None:

@@ -73,6 +73,8 @@ def test_counts_have_decimal_units(count: float | None, text: str) -> None:
         (Interval(value=4.3301, low=4.27, high=4.389), ("4.33", "[4.27, 4.39]")),
         (Interval(value=-3.1, low=-4.2, high=-1.9), ("-3.10", "[-4.20, -1.90]")),
         (Interval(value=5e12, low=4e12, high=6e12), ("5.000e+12", "[4.000e+12, 6.000e+12]")),
+        (Interval(value=25.31, low=1.24, high=709.8), ("25.3", "[1.2, 709.8]")),
+        (Interval(value=0.0, low=-4.2, high=1.9), ("0.000", "[-4.200, 1.900]")),
         (Interval(value=2.0, low=None, high=3.0), ("2.00", "")),
     ],
 )

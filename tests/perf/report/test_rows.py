@@ -257,7 +257,7 @@ def test_nested_settings_become_groups_with_paths(document: RunDocument) -> None
     run = document.model_copy(update={"settings": settings})
     groups = {group.title: dict(group.lines) for group in fact_groups(run)}
     assert groups["Settings"] == {"seed": "1"}
-    assert groups["Policy"] == {"limits · size bytes · min improvement": "65 %"}
+    assert groups["Policy"] == {"limits · size_bytes · min improvement": "65 %"}
     assert groups["Variants"] == {
         "small · steps · 1 · step": "fuse",
         "small · steps · 2 · step": "quantize",
