@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Different random requests, so that no cache in the server answers all of them.
 _RANDOM_REQUESTS = 64
+# Each request in flight needs a file descriptor, and the usual limit is 1024.
+_CONCURRENCY_MAX = 1000
 
 UrlOption = Annotated[
     str | None,
@@ -165,12 +167,12 @@ def _levels(listed: str | None, ranged: str | None) -> tuple[int, ...]:
     if listed is not None and ranged is not None:
         raise InputError("give --concurrency or --concurrency-range, not both.")
     try:
-        if ranged is not None:
-            start, end, step = (*(int(part) for part in ranged.split(":")), None, None)[:3]
-            levels = range(start or 0, (end or start or 0) + 1, 1 if step is None else step)
-        else:
+        if ranged is None:
             levels = [int(part) for part in (listed or "1").split(",")]
-    except ValueError:
+        else:
+            start, end, step = _range(*(int(part) for part in ranged.split(":")))
+            levels = list(range(start, end + 1, step))
+    except (TypeError, ValueError):
         levels = []
     if not levels or min(levels) < 1 or max(levels) > _CONCURRENCY_MAX:
         option = "--concurrency-range" if ranged is not None else "--concurrency"
@@ -181,8 +183,9 @@ def _levels(listed: str | None, ranged: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(levels))
 
 
-# One process needs a file descriptor for each; the usual limit is 1024.
-_CONCURRENCY_MAX = 1000
+def _range(start: int, end: int | None = None, step: int = 1) -> tuple[int, int, int]:
+    """START alone is one level, as perf_analyzer reads it."""
+    return start, start if end is None else end, step
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
