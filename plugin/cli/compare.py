@@ -79,6 +79,8 @@ def command(
         raise InputError("compare needs a baseline and at least one variant.")
     if not 0 <= margin < 100:
         raise InputError(f"--margin is a percentage from 0 to below 100, not {margin:g}.")
+    if output is not None and data is None:
+        raise InputError("--output is for --data: without samples no outputs are compared.")
     plan = plan_from_options(
         concurrency=concurrency,
         concurrency_range=concurrency_range,
