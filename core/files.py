@@ -12,7 +12,8 @@ from pathlib import Path
 
 from trimton.core.errors import InfrastructureError, InputError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+# No room on the disk, in the quota, or within the limit on a file's size.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_error(path: Path, error: OSError) -> InputError | InfrastructureError:

@@ -11,14 +11,17 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+PIPE_WIDTH = 110  # columns of tables where there is no terminal to ask
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, for machines.")
 ]
 
 
 def console() -> Console:
-    """Standard output for people."""
-    return Console(soft_wrap=False, highlight=False)
+    """Standard output for people; without colours, and of a fixed width, in a pipe."""
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def print_json(payload: Mapping[str, Any]) -> None:
