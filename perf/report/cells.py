@@ -6,7 +6,7 @@ A new metric is one more row in ``MODEL_COLUMNS`` or ``SPEED_COLUMNS``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trimton.perf.measure.histogram import PERCENTILES, requests_needed
 from trimton.perf.report import numbers
@@ -135,7 +135,15 @@ def _memory(view: ModelView) -> Cell:
         return Cell(numbers.MISSING)
     pss = view.memory.under_load_pss_bytes
     base = view.baseline_memory.under_load_pss_bytes if view.baseline_memory else None
-    return _exact(view, numbers.size_text(pss), pss, base)
+    return replace(_exact(view, numbers.size_text(pss), pss, base), note=_readings(view.memory))
+
+
+def _readings(memory: MemoryUse) -> str:
+    readings = memory.under_load_readings
+    if len(readings) < 2:
+        return ""
+    low, high = numbers.size_text(min(readings)), numbers.size_text(max(readings))
+    return f"{len(readings)} fresh servers, {low} to {high}"
 
 
 def _load_time(view: ModelView) -> Cell:

@@ -112,6 +112,15 @@ def test_a_percentile_without_enough_requests_says_how_many_it_needs(
     assert cells["p50"].note == ""
 
 
+def test_memory_tells_the_readings_behind_it(document: RunDocument) -> None:
+    mebibyte = 1024 * 1024
+    readings = (180 * mebibyte, 183 * mebibyte, 191 * mebibyte)
+    first = document.memory[0].model_copy(update={"under_load_readings": readings})
+    rows = variant_rows(document.model_copy(update={"memory": (first, *document.memory[1:])}))
+    assert rows[0].cells["memory"].note == "3 fresh servers, 180 MiB to 191 MiB"
+    assert rows[1].cells["memory"].note == ""
+
+
 def test_identical_outputs_are_called_identical_and_not_infinitely_good(
     document: RunDocument,
 ) -> None:
