@@ -146,8 +146,8 @@ def _classification_output(outputs: Mapping[str, Array]) -> str:
 def _top1(scores: Array) -> npt.NDArray[np.int64]:
     flat = scores.reshape(len(scores), -1)
     if scores.dtype.kind in "iu" and flat.shape[1] == 1:  # the model ends in its own ArgMax
-        return flat[:, 0].astype(np.int64)
-    return flat.argmax(axis=1).astype(np.int64)
+        return np.asarray(flat[:, 0], np.int64)
+    return np.asarray(flat.argmax(axis=1), np.int64)
 
 
 def _float_pairs(answers: Answers) -> list[tuple[Array, Array]]:

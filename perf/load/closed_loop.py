@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic_ns
@@ -87,7 +87,7 @@ class ClosedLoop:
         for connection in idle:
             connection.send(next(self._requests))
         for _ in range(self._concurrency - len(idle)):
-            self._spawn(self._replace_connection())
+            self._spawn(self._replace_connection(wait=False))
         watch = self._spawn(self._watch())
         try:
             await self._finished
@@ -119,7 +119,8 @@ class ClosedLoop:
         elif connection.reusable:
             connection.send(next(self._requests))
         else:
-            self._spawn(self._replace_connection())
+            # A server that drops connections without an answer would be called in a tight loop.
+            self._spawn(self._replace_connection(wait=not connection.has_answered))
 
     def _retire(self) -> None:
         """One of the N senders has nothing more to do in this window."""
@@ -145,8 +146,10 @@ class ClosedLoop:
         self._connected_ns = monotonic_ns()
         return connection
 
-    async def _replace_connection(self) -> None:
+    async def _replace_connection(self, *, wait: bool) -> None:
         delay_s = _RECONNECT_DELAY_S
+        if wait:
+            await asyncio.sleep(delay_s)
         while not self._window.is_closed:
             try:
                 connection = await self._open_connection()
@@ -179,7 +182,7 @@ class ClosedLoop:
                 if connection.in_flight and connection.sent_ns < oldest_ns:
                     connection.give_up()
 
-    def _spawn(self, work: asyncio.coroutines.Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)

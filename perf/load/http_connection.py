@@ -42,6 +42,7 @@ class HttpConnection(asyncio.Protocol):
         "_parser",
         "_received",
         "_transport",
+        "has_answered",
         "in_flight",
         "reusable",
         "sent_ns",
@@ -55,6 +56,7 @@ class HttpConnection(asyncio.Protocol):
         self._complete = 0
         self._keeps_alive = True
         self._transport: asyncio.Transport | None = None
+        self.has_answered = False
         self.in_flight = False
         self.reusable = False
         self.sent_ns = 0
@@ -100,6 +102,7 @@ class HttpConnection(asyncio.Protocol):
             self._fail(MALFORMED, "the server sent more answers than there were requests")
             return
         self._complete = 0
+        self.has_answered = True
         self.in_flight = False
         if not self._keeps_alive:
             self.close()

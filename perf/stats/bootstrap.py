@@ -42,7 +42,12 @@ def resample_weights(rounds: int, seed: int, resamples: int = RESAMPLES) -> npt.
 def mean_of(values: npt.ArrayLike) -> Statistic:
     """The mean of one value per round."""
     array = np.asarray(values, np.float64)
-    return lambda weights: weights @ array / weights.sum(axis=1)
+
+    def mean(weights: npt.NDArray[np.int64]) -> Vector:
+        means: Vector = weights @ array / weights.sum(axis=1)
+        return means
+
+    return mean
 
 
 def median_of(values: npt.ArrayLike) -> Statistic:
@@ -55,7 +60,8 @@ def median_of(values: npt.ArrayLike) -> Statistic:
         half = below[:, -1:] / 2
         lower = np.argmax(below >= half, axis=1)
         upper = np.argmax(below > half, axis=1)
-        return (array[lower] + array[upper]) / 2
+        middle: Vector = (array[lower] + array[upper]) / 2
+        return middle
 
     return median
 
@@ -70,7 +76,8 @@ def percentile_of(values: Vector, counts: npt.NDArray[Any], percentile: float) -
     def compute(weights: npt.NDArray[np.int64]) -> Vector:
         below = np.cumsum(weights.astype(np.float64) @ counts.astype(np.float64), axis=1)
         reached = below >= percentile * below[:, -1:] - 1e-9
-        return values[np.argmax(reached, axis=1)]
+        found: Vector = values[np.argmax(reached, axis=1)]
+        return found
 
     return compute
 

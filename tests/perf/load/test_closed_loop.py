@@ -123,6 +123,14 @@ def at_request(scripts, number, action):
     return scripts.start(behave)
 
 
+def test_a_server_that_drops_every_connection_is_not_called_in_a_tight_loop(scripts):
+    server = scripts.always("no_answer_then_close")
+    window = load(server, concurrency=2, window_s=0.3)
+    assert window.requests == 0
+    # One call of each connection every 20 ms at most, over the settling and the window.
+    assert 2 <= len(server.requests) <= 2 * (0.3 + window.duration_s) / 0.02
+
+
 def test_a_server_that_dies_ends_the_load_with_one_sentence(scripts):
     server = at_request(scripts, 50, lambda: server.stop())
     with pytest.raises(InfrastructureError, match="went away during the load"):
