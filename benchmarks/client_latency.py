@@ -8,8 +8,8 @@ concurrency 1 it takes the mean latency that the client sees apart:
                    + the rest: the server's HTTP front end, the kernel, waking threads
 
 Beside it stands a whole round trip of the same client with the same bytes to a server that
-answers at once: the least that any client pays here. Then it shows throughput and client CPU at 1, 2, 4 and 16 requests in flight. Figures are
-medians over interleaved rounds.
+answers at once: the least that any client pays here. Then it shows throughput and client CPU at
+1, 2, 4 and 16 requests in flight. Figures are medians over rounds.
 
     python benchmarks/client_latency.py [--rounds N] [--window SECONDS]
 """

@@ -93,8 +93,8 @@ class ServedSubject:
         """Ask the server behind ``endpoint`` about ``model``."""
         server = endpoint.server_metadata()
         inputs = endpoint.model_metadata(model).inputs
-        largest = int(endpoint.model_config(model).get("max_batch_size", 0))
-        return cls(name, model, endpoint, inputs, server, largest or None, local)
+        largest = endpoint.max_batch_size(model)
+        return cls(name, model, endpoint, inputs, server, largest, local)
 
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         return self.endpoint.infer(self.model, feed, self.inputs)

@@ -18,6 +18,7 @@ from trimton.perf.targets.address import Address
 from trimton.perf.targets.tensors import Array, TensorSpec, unpack
 
 _HEAD_LENGTH = "Inference-Header-Content-Length"
+_MAX_BATCH = "max_batch_size"
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,15 @@ class Endpoint:
         """``GET /v2/models/M/config``: the resolved configuration, a Triton extension."""
         return self._get(f"{_model_path(model)}/config")
 
+    def max_batch_size(self, model: str) -> int | None:
+        """The most samples in a request, from the configuration; None without such a limit."""
+        return (
+            int((self._extension(f"{_model_path(model)}/config") or {}).get(_MAX_BATCH, 0)) or None
+        )
+
     def model_statistics(self, model: str) -> dict[str, Any] | None:
         """``GET /v2/models/M/stats``; None where the server has no statistics extension."""
-        answer = self._exchange("GET", f"{_model_path(model)}/stats")
-        if answer.status in (404, 405, 501):
-            return None
-        return answer.json()
+        return self._extension(f"{_model_path(model)}/stats")
 
     def infer(
         self, model: str, inputs: Mapping[str, Array], specs: Sequence[TensorSpec]
@@ -112,6 +116,11 @@ class Endpoint:
 
     def _get(self, path: str) -> dict[str, Any]:
         return self._exchange("GET", path).json()
+
+    def _extension(self, path: str) -> dict[str, Any] | None:
+        """What Triton answers beyond KServe v2; None from a server without that extension."""
+        answer = self._exchange("GET", path)
+        return None if answer.status in (404, 405, 501) else answer.json()
 
     def _exchange(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None

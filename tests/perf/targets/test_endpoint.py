@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from trimton.core.errors import InfrastructureError, InputError
+from trimton.perf.load.arms import HttpArm, Load
+from trimton.perf.load.requests import prepare_requests
 from trimton.perf.targets.address import Address
 from trimton.perf.targets.endpoint import Endpoint
 from trimton.perf.targets.tensors import TensorSpec
@@ -85,6 +87,32 @@ def test_a_server_without_statistics_has_none(scripts):
     reaction = scripts.answer(404, {"error": "no such resource"})
     with Endpoint(scripts.start(lambda number: reaction).address) as endpoint:
         assert endpoint.model_statistics("m") is None
+        assert endpoint.max_batch_size("m") is None
+
+
+def test_a_server_without_tritons_extensions_can_be_loaded(scripts):
+    def behave(number):
+        is_inference = server.requests[number].startswith(b"POST")
+        return scripts.answer(200 if is_inference else 404, {"outputs": []})
+
+    server = scripts.start(behave)
+    spec = TensorSpec("x", "FP32", (None, 1))
+    feeds = [{"x": np.zeros((1, 1), np.float32)}]
+    requests = prepare_requests(str(server.address), "m", feeds, [spec])
+    with Endpoint(server.address) as endpoint:
+        window = HttpArm("v", endpoint, "m", requests).measure(Load(1, 0, 0.1, 0))
+    assert window.requests > 0
+    assert window.server is None
+    assert window.cpu_ms_per_inference is None
+
+
+def test_the_batch_limit_is_read_from_the_configuration(scripts):
+    limits = [8, 0]
+    with Endpoint(
+        scripts.start(lambda n: scripts.answer(200, {"max_batch_size": limits[n]})).address
+    ) as endpoint:
+        assert endpoint.max_batch_size("m") == 8
+        assert endpoint.max_batch_size("m") is None
 
 
 def test_a_server_without_binary_tensors_is_told_so(scripts):
