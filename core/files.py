@@ -96,6 +96,32 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append ``line`` and a newline to ``path`` in one write, making its folder first.
+
+    A reader must leave out a last line without a newline: a kill or a full disk may cut it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy what is in ``source`` into ``target``, which may exist."""
+    shutil.copytree(source, target, copy_function=_copy_file, dirs_exist_ok=True)
+
+
+def _copy_file(source: str, target: str) -> None:
+    # copytree collects errors of the system into one without a reason; ours passes through it.
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise write_error(Path(target), error) from error
+
+
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)

@@ -18,7 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from trimton.core.files import replacing, replacing_folder, write_text
+from trimton.core.files import (
+    append_line,
+    copy_folder,
+    replacing,
+    replacing_folder,
+    write_text,
+)
 from trimton.perf.hardware import describe
 from trimton.perf.load.arms import HttpArm
 from trimton.perf.load.closed_loop import Patience
@@ -239,8 +245,7 @@ class _Run:
 
             def on_window(window: LoadWindow) -> None:
                 nonlocal count
-                with windows_file.open("a", encoding="utf-8") as file:
-                    file.write(window.model_dump_json() + "\n")
+                append_line(windows_file, window.model_dump_json())
                 count += 1
                 self.progress("loading all variants in turn", count, total)
 
@@ -390,7 +395,7 @@ class _Run:
 
     def _copy_baseline(self, target: Path) -> None:
         """Copy the version folder: external data may lie beside the model or in a folder."""
-        shutil.copytree(self.inputs.file.parent, target, dirs_exist_ok=True)
+        copy_folder(self.inputs.file.parent, target)
         (target / self.inputs.file.name).rename(target / DEFAULT_MODEL_FILENAME)
 
     def _config(self, resolved: Json | None) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trimton.core.files import write_text
+from trimton.core.files import append_line, write_text
 
 Json = dict[str, Any]
 
@@ -57,10 +57,8 @@ class StageStore:
         return json.loads(json.dumps(result))  # type: ignore[no-any-return]
 
     def _note(self, stage: str, key: str, event: str) -> None:
-        self._journal.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"time": time.time(), "stage": stage, "key": key[:16], "event": event})
-        with self._journal.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        event_record = {"time": time.time(), "stage": stage, "key": key[:16], "event": event}
+        append_line(self._journal, json.dumps(event_record))
 
 
 def _read(path: Path) -> Json | None:

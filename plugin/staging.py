@@ -7,11 +7,10 @@ Triton with the onnxruntime backend.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from trimton.core.files import replacing_folder
+from trimton.core.files import copy_folder, replacing_folder
 from trimton.plugin.repository import CONFIG_NAME, ModelConfig, write_config
 
 # Fields that a server derives, or that belong to the versions of the production model.
@@ -42,7 +41,7 @@ def write_staging(
     with replacing_folder(folder) as temporary:
         for variant, source in variants.items():
             name = served_name(model, variant)
-            shutil.copytree(source, temporary / name / "1")
+            copy_folder(source, temporary / name / "1")
             own = type(config)()
             own.CopyFrom(config)
             own.name = name

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from trimton.core.errors import InfrastructureError, InputError
-from trimton.core.files import replacing, replacing_folder, write_bytes, write_error, write_text
+from trimton.core.files import (
+    append_line,
+    copy_folder,
+    replacing,
+    replacing_folder,
+    write_bytes,
+    write_error,
+    write_text,
+)
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -76,3 +84,22 @@ def test_a_full_disk_is_the_infrastructures_fault() -> None:
 
     assert isinstance(error, InfrastructureError)
     assert str(error) == "/x/model.onnx: cannot be written, the disk is full; free some space."
+
+
+def test_lines_are_appended_and_folders_copied_into_others(tmp_path: Path) -> None:
+    append_line(tmp_path / "a" / "log", "one")
+    append_line(tmp_path / "a" / "log", "two")
+    (tmp_path / "b").mkdir()
+    copy_folder(tmp_path / "a", tmp_path / "b")
+
+    assert (tmp_path / "b" / "log").read_text() == "one\ntwo\n"
+
+
+def test_a_copy_or_a_line_that_cannot_be_written_names_the_file(tmp_path: Path) -> None:
+    append_line(tmp_path / "a" / "log", "one")
+    (tmp_path / "b" / "log").mkdir(parents=True)
+
+    with pytest.raises(InputError, match="b/log: cannot be written"):
+        copy_folder(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(InputError, match="b/log: cannot be written"):
+        append_line(tmp_path / "b" / "log", "one")
