@@ -24,7 +24,7 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing a transform did: ``what`` in words, ``count`` how often, ``detail`` for machines."""
+    """One thing a transform did: ``what`` in words, ``count`` how often, ``detail`` for tools."""
 
     name: str
     what: str

@@ -13,7 +13,7 @@ from trimton.transforms.graph.inputs import interface
 from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.probe import Probe, compare_outputs, given_probes, random_probes
 from trimton.transforms.graph.session import ORT_ERRORS
-from trimton.transforms.graph.tensors import all_tensors
+from trimton.transforms.graph.tensors import all_nodes, all_tensors
 from trimton.transforms.report import Skipped
 
 # Half-precision arithmetic rounds at 1e-3 (float16) and 8e-3 (bfloat16): no reordering of it
@@ -35,7 +35,7 @@ def prove_equal(
     """The largest relative difference of the outputs, and what could not be proven, and why.
 
     Raises TransformError where the interface differs, ``after`` cannot be run, or an output
-    moves by more than ``tolerance`` (or by a few roundings, for weights in half precision).
+    moves by more than ``tolerance`` (or by a few roundings, where values are in half precision).
     """
     if interface(before) != interface(after):
         raise TransformError("the fused model has another interface than the original.")
@@ -47,7 +47,7 @@ def prove_equal(
         differences = compare_outputs(after, probes)
     except ORT_ERRORS as error:
         raise TransformError(f"the fused model cannot be run: {one_line(str(error))}.") from error
-    allowed = max(tolerance, _rounding(before))
+    allowed = max(tolerance, _rounding(after))
     worst = differences[0]
     if worst.relative > allowed:
         raise TransformError(
@@ -70,5 +70,9 @@ def _probes(
 
 
 def _rounding(model: ir.Model) -> float:
-    types = {tensor.dtype for tensor in all_tensors(model)}
-    return max((_ROUNDINGS * _HALF_EPSILON.get(dtype, 0.0) for dtype in types), default=0.0)
+    """What values in half precision, if there are any, may differ by."""
+    values = [*model.graph.inputs, *(v for node in all_nodes(model) for v in node.outputs)]
+    types = {v.dtype for v in values} | {tensor.dtype for tensor in all_tensors(model)}
+    return max(
+        (_ROUNDINGS * eps for half, eps in _HALF_EPSILON.items() if half in types), default=0
+    )

@@ -81,5 +81,10 @@ def tensor_type(value: ir.Value) -> np.dtype[Any] | None:
     return _numpy_dtype(value.type.dtype) if isinstance(value.type, ir.TensorType) else None
 
 
+def is_native(dtype: np.dtype[Any]) -> bool:
+    """Whether numpy itself has this type: bfloat16 and those below 8 bits are add-ons."""
+    return dtype.kind in "biufO" and dtype.isbuiltin == 1
+
+
 def _numpy_dtype(dtype: ir.DataType) -> np.dtype[Any]:
     return np.dtype(object) if dtype == ir.DataType.STRING else np.dtype(dtype.numpy())

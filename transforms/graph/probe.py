@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from trimton.core.errors import InputError, UnsupportedModelError
 from trimton.transforms.graph.difference import relative_difference, smallest_scale
-from trimton.transforms.graph.inputs import InputSpec, input_specs
+from trimton.transforms.graph.inputs import InputSpec, input_specs, is_native, tensor_type
 from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.session import (
     ORT_ERRORS,
@@ -173,6 +173,12 @@ def _open(model: ir.Model) -> ort.InferenceSession:
         raise UnsupportedModelError(
             f"the model cannot be run here: ONNX Runtime does not know {', '.join(custom)}."
         )
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        dtype = tensor_type(value)
+        if dtype is not None and not is_native(dtype):
+            raise UnsupportedModelError(
+                f"the model cannot be run here: {value.name!r} is {dtype}, which numpy lacks."
+            )
     for node in all_nodes(model):
         if node.op_type in RANDOM_OPERATORS and not node.domain:
             raise UnsupportedModelError(

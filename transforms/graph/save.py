@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from trimton.core.errors import InputError
 from trimton.core.files import replacing, replacing_folder
 from trimton.transforms.graph.digest import model_digest
 from trimton.transforms.graph.load import MODEL_FILE
@@ -14,6 +15,8 @@ from trimton.transforms.graph.session import MAX_EMBEDDED_BYTES, weight_bytes
 from trimton.transforms.graph.validate import validate_file
 
 _DIGEST_DIGITS = 16
+# What a folder must be called to be replaced: any other may hold more than a model.
+FOLDER_SUFFIX = ".onnx"
 
 
 def save_model(
@@ -27,13 +30,15 @@ def save_model(
     ``external_data`` None stores weights outside only where one file cannot hold them (2 GB).
     They go to ``<stem>.<digest>.data`` beside the model: the name belongs to the contents, so
     the model in place never meets another model's data, whenever the writing is interrupted.
-    If ``path`` is a folder (Triton's layout for such models), it is replaced as a whole.
-    Raises TransformError for an invalid model; InputError or InfrastructureError where the
-    disk refuses.
+    If ``path`` is a folder called ``*.onnx`` (Triton's layout for such models), it is replaced
+    as a whole. Raises TransformError for an invalid model; InputError for any other folder;
+    InputError or InfrastructureError where the disk refuses.
     """
     path = Path(path)
     outside = weight_bytes(model) >= MAX_EMBEDDED_BYTES if external_data is None else external_data
     if path.is_dir():
+        if path.suffix != FOLDER_SUFFIX:
+            raise InputError(f"{path}: is a folder; name the .onnx file to write.")
         with replacing_folder(path) as folder:
             _write(model, folder / MODEL_FILE, outside)
     else:

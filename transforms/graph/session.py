@@ -37,8 +37,6 @@ _BUILT_IN_DOMAINS = frozenset(
     {
         "",
         "ai.onnx.ml",
-        "ai.onnx.preview.training",
-        "ai.onnx.training",
         "com.microsoft",
         "com.microsoft.experimental",
         "com.microsoft.nchwc",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
-from onnx_ir.passes.common import ShapeInferencePass
+from onnx import shape_inference
 
 from trimton.transforms.graph.tensors import all_nodes
+
+_SMALL_BYTES = 1024
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -68,4 +70,33 @@ def _forget(model: ir.Model, keep: set[int]) -> None:
 
 
 def _infer(model: ir.Model) -> None:
-    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    """Have ONNX infer the shapes of a copy without its weights, and take them over."""
+    skeleton = _without_large_weights(model)
+    inferred = ir.serde.deserialize_model(
+        shape_inference.infer_shapes(
+            ir.serde.serialize_model(skeleton), check_type=False, strict_mode=False, data_prop=True
+        )
+    )
+    for node, known in zip(all_nodes(model), all_nodes(inferred), strict=True):
+        for output, found in zip(node.outputs, known.outputs, strict=True):
+            output.type = found.type if found.type is not None else output.type
+            output.shape = found.shape if found.shape is not None else output.shape
+
+
+def _without_large_weights(model: ir.Model) -> ir.Model:
+    """A copy whose large weights are inputs: inference needs their shapes, not their values.
+
+    A model of any size fits into one message then. Small constants stay, they may be shapes.
+    """
+    skeleton = model.clone()
+    for graph in list(skeleton.graphs()):
+        for name, value in list(graph.initializers.items()):
+            tensor = value.const_value
+            if tensor is None or tensor.nbytes <= _SMALL_BYTES or value.is_graph_input():
+                continue
+            del graph.initializers[name]
+            value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
+            if graph is not skeleton.graph:  # weights of sibling branches may share a name
+                value.name = f"{name}/{len(skeleton.graph.inputs)}"
+            skeleton.graph.inputs.append(value)
+    return skeleton

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +159,19 @@ def test_what_the_checker_rejects_is_refused_with_its_reason(tmp_path: Path) -> 
 def save_external(model: onnx.ModelProto, path: Path, location: str) -> None:
     """Save with all weights in ``location`` beside ``path``."""
     onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=0)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_data_files_may_be_links_as_caches_store_them(
+    tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "model").mkdir()
+    save_external(proto(), tmp_path / "cache" / "m.onnx", "m.data")
+    for name in ("m.onnx", "m.data"):
+        link(tmp_path / "cache" / name, tmp_path / "model" / name)
+    model = load_model(tmp_path / "model" / "m.onnx")
+    assert np.array_equal(model.graph.initializers["w"].const_value.numpy(), WEIGHT)
 
 
 def test_missing_data_file(tmp_path: Path) -> None:

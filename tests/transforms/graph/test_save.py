@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from trimton.core.errors import TransformError
+from trimton.core.errors import InputError, TransformError
 from trimton.transforms.graph import save, session
 from trimton.transforms.graph.cost import size_bytes
 from trimton.transforms.graph.digest import model_digest
@@ -82,6 +82,15 @@ def test_models_beyond_the_limit_of_one_file_get_external_data(
     assert model_digest(load_model(tmp_path / "m.onnx")) == model_digest(model)
     assert session.open_session(model).get_inputs()[0].name == "x"
     assert size_bytes(model) == pytest.approx(embedded, abs=64)
+
+
+def test_any_other_folder_is_never_touched(tmp_path: Path, model: ir.Model) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "novel.txt").write_text("chapter 1")
+    with pytest.raises(InputError, match=r"documents: is a folder; name the \.onnx file"):
+        save_model(model, folder)
+    assert [file.name for file in folder.iterdir()] == ["novel.txt"]
 
 
 @pytest.mark.parametrize("external_data", [False, True])
