@@ -16,6 +16,8 @@ from trimton.perf.stats.metrics import METRICS, Rounds
 # perf_analyzer's rule: three windows agree within 10 % on throughput and latency.
 STABILITY_LIMIT = 0.10
 STABILITY_ROUNDS_MIN = 3
+# Above this share of one core the load generator may be what limits the throughput.
+CLIENT_CORE_LIMIT = 0.8
 
 
 def summarise_levels(
@@ -70,7 +72,7 @@ def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
         client_cpu_us_per_request=median(w.client_cpu_us_per_request for w in windows),
         server=merge_statistics([w.server for w in windows if w.server is not None]),
         cpu_ms_per_inference=median(cpu_ms) if cpu_ms else None,
-        notes=(*unstable, *_missing(rounds), *_failures(windows)),
+        notes=(*unstable, *_missing(rounds), *_client_limit(windows), *_failures(windows)),
     )
 
 
@@ -92,6 +94,13 @@ def _missing(rounds: Rounds) -> list[str]:
     if len(rounds.windows) < STABILITY_ROUNDS_MIN:
         notes.append(f"stability needs {STABILITY_ROUNDS_MIN} rounds, but there are fewer")
     return notes
+
+
+def _client_limit(windows: Sequence[LoadWindow]) -> list[str]:
+    shares = [w.client_cpu_us_per_request * w.requests / w.duration_s / 1e6 for w in windows]
+    if median(shares) < CLIENT_CORE_LIMIT:
+        return []
+    return [f"the load generator used {median(shares):.0%} of a core and may be the limit"]
 
 
 def _failures(windows: Sequence[LoadWindow]) -> list[str]:

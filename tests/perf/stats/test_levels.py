@@ -76,6 +76,12 @@ def test_two_rounds_are_too_few_to_be_stable():
     assert any("stability needs 3 rounds" in note for note in level.notes)
 
 
+def test_a_client_that_fills_its_core_is_named_as_the_limit():
+    busy = [window(number=i, requests=500, client_cpu_us_per_request=1800.0) for i in range(3)]
+    [level] = summarise_levels(busy)
+    assert level.notes == ("the load generator used 90% of a core and may be the limit",)
+
+
 def test_variants_loads_and_batches_are_kept_apart_in_their_order():
     windows = [
         window("b", 0, concurrency=4),
