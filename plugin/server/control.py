@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 from trimton.core.errors import InfrastructureError, InputError
 
@@ -35,7 +36,7 @@ class ControlClient:
 
     def model_config(self, name: str) -> dict[str, Any]:
         """The resolved configuration of a loaded model, completed by the server."""
-        config: dict[str, Any] = self._call("GET", f"/v2/models/{name}/config")
+        config: dict[str, Any] = self._call("GET", f"/v2/models/{quote(name, '')}/config")
         return config
 
     def index(self) -> list[dict[str, str]]:
@@ -63,21 +64,25 @@ class ControlClient:
         self._change(name, "unload")
 
     def _change(self, name: str, verb: str) -> None:
-        path = f"/v2/repository/models/{name}/{verb}"
-        status, body = self._request("POST", path, {})
+        status, body = self._exchange("POST", f"/v2/repository/models/{quote(name, '')}/{verb}", {})
         if status != http.client.OK:
             raise InputError(f"model {name!r} cannot be {verb}ed: {_error_text(body)}")
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
-        try:
-            status, text = self._request(method, path, body)
-        except (OSError, http.client.HTTPException) as error:
-            raise InfrastructureError(
-                f"the Triton server at {self._address} does not answer ({error or type(error)})."
-            ) from error
+        status, text = self._exchange(method, path, body)
         if status != http.client.OK:
             raise InfrastructureError(f"{method} {path}: {_error_text(text)}")
         return json.loads(text)
+
+    def _exchange(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """A request's status and body; InfrastructureError where nothing answers."""
+        try:
+            return self._request(method, path, body)
+        except (OSError, http.client.HTTPException) as error:
+            raise InfrastructureError(
+                f"the Triton server at {self._address} does not answer "
+                f"({error or type(error).__name__})."
+            ) from error
 
     def _request(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._address, timeout=self._timeout_s)

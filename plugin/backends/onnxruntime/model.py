@@ -118,12 +118,12 @@ class TritonPythonModel:
         return feed
 
     def _answer(self, jobs: list[Job]) -> Iterator[tuple[int, Any]]:
-        """Responses by index. When a run of several fails, each is run alone to find the bad."""
+        """Responses by place. When a run of several fails, each is run alone to find the bad."""
         try:
             yield from self._run(jobs)
         except ORT_ERRORS as error:
             if len(jobs) == 1:
-                yield jobs[0].index, failure(error)
+                yield jobs[0].place, failure(error)
                 return
             for job in jobs:
                 yield from self._answer([job])
@@ -138,10 +138,10 @@ class TritonPythonModel:
         if self._batches:
             check_rows(arrays, sum(job.rows for job in jobs))
         if len(jobs) == 1:
-            return [(jobs[0].index, response(arrays, jobs[0].outputs))]
+            return [(jobs[0].place, response(arrays, jobs[0].outputs))]
         ends = accumulate((job.rows for job in jobs), initial=0)
         return [
-            (job.index, response({n: a[start:end] for n, a in arrays.items()}, job.outputs))
+            (job.place, response({n: a[start:end] for n, a in arrays.items()}, job.outputs))
             for job, (start, end) in zip(jobs, pairwise(ends), strict=True)
         ]
 
@@ -149,7 +149,7 @@ class TritonPythonModel:
 class Job(NamedTuple):
     """One request of a batch: its position, its arrays and the outputs it asks for."""
 
-    index: int
+    place: int
     feed: dict[str, Any]
     outputs: tuple[str, ...]
 

@@ -156,6 +156,8 @@ def test_dead_server_is_reported_with_its_log(server: TritonServer) -> None:
     server.require_alive()
     os.kill(server.pid, signal.SIGKILL)
     assert eventually(lambda: all_gone(processes))
+    with pytest.raises(InfrastructureError, match="does not answer"):
+        server.control.load("probe")
     with pytest.raises(InfrastructureError, match=r"ended with exit code 137.*server\.log"):
         server.wait()
 
