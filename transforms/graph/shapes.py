@@ -19,6 +19,10 @@ def infer_shapes(model: ir.Model) -> None:
     operators outside the standard, which nothing can infer, stay. Inputs and outputs of the
     model keep their declarations. A shape that cannot be inferred is None.
     """
+    for graph in model.graphs():
+        if graph is not model.graph:
+            for value in graph.inputs:  # what a loop carries may change its shape as it runs
+                value.shape = None
     declared = [(v, v.type, v.shape) for v in (*model.graph.inputs, *model.graph.outputs)]
     _forget(model, keep={id(value) for value, _, _ in declared})
     _infer(model)
@@ -30,7 +34,7 @@ def infer_shapes(model: ir.Model) -> None:
 def bind_free_dims(model: ir.Model, sizes: Mapping[str, int], default: int = 1) -> None:
     """Give every free dimension of the inputs a size (by its name, else ``default``), in place.
 
-    All shapes are inferred again, those of the outputs too.
+    All shapes are inferred again, those of the outputs too; a loop's own declarations count.
     """
     for value in model.graph.inputs:
         if value.shape is not None:

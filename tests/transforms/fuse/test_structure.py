@@ -322,6 +322,22 @@ def test_the_branch_always_taken_replaces_its_if(make_model: Make, checked_fuse:
     assert fused.steps["branches"] == 2
 
 
+def test_what_grows_in_a_loop_has_no_constant_shape(make_model: Make, checked_fuse: Fuse) -> None:
+    """The body declares one element, as an exporter may that saw a single iteration."""
+    model = make_model(
+        """g (float[1] x, int64 trips, bool go, int64[1] axis) => (float[N] y)
+        { e = Exp(x)
+          y = Loop (trips, go, e) <body = b (int64 i, bool on, float[1] s) => (bool off, float[M] t)
+            { off = Identity(on) n = Size(s) f = Cast <to = 1> (n) k = Unsqueeze(f, axis)
+              t = Concat <axis = 0> (s, k) }> }""",
+        trips=np.array(3),
+        go=np.array(True),
+        axis=ints(0),
+    )
+    fused = checked_fuse(model)
+    assert fused.operators["Size"] == 1
+
+
 def test_dead_code_goes_in_every_graph(make_model: Make, checked_fuse: Fuse) -> None:
     model = make_model(
         """g (float[2,3] x, bool c, float[3] w, float[3] unused) => (float[2,3] y)
