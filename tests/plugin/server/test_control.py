@@ -6,17 +6,19 @@ import pytest
 
 from trimton.plugin.server.control import one_sentence
 
+STATE = "version 1 is at UNAVAILABLE state: "
+PLACE = "\n\nAt:\n  /b/model.py(3): initialize\n"
+
 
 @pytest.mark.parametrize(
     ("reason", "sentence"),
     [
         (
-            "load failed for model 'm': version 1 is at UNAVAILABLE state: Internal: "
-            "TritonModelException: no file x\n\nAt:\n  /b/model.py(3): initialize\n;",
-            "no file x.",
+            f"load failed for model 'm': {STATE}Internal: TritonModelException: no x{PLACE};",
+            "no x.",
         ),
         ("Invalid argument: max_batch_size is wrong", "max_batch_size is wrong."),
-        ("Internal: KeyError: 'name'\n\nAt:\n  /b/model.py(3): initialize", "KeyError: 'name'."),
+        (f"Internal: KeyError: 'name'{PLACE}", "KeyError: 'name'."),
         ("two\nlines of\n   text.", "two lines of text."),
     ],
 )

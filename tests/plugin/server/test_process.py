@@ -49,12 +49,18 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def own_home(installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own with the installed server, so that run folders are its alone."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "server").symlink_to(installation.folder)
+    monkeypatch.setenv("TRIMTON_HOME", str(tmp_path / "home"))
+
+
 @pytest.fixture
-def server(installation: Installation, repository: Path, tmp_path: Path) -> Iterator[TritonServer]:
+def server(repository: Path, tmp_path: Path) -> Iterator[TritonServer]:
     """A server of the test's own."""
-    with TritonServer.start(
-        repository, log_file=tmp_path / "server.log", installation=installation
-    ) as started:
+    with TritonServer.start(repository, log_file=tmp_path / "server.log") as started:
         yield started
 
 
@@ -82,27 +88,20 @@ def all_gone(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
-def run_folders() -> set[Path]:
-    return set((home() / "run").iterdir())
+def run_folders() -> list[Path]:
+    return list((home() / "run").iterdir())
 
 
 def shared_memory(folder: Path) -> list[Path]:
     return list(Path("/dev/shm").glob(f"{shm_prefix(folder)}*"))
 
 
-def stub_of(folder: Path, stubs: list[psutil.Process]) -> bool:
-    return any(shm_prefix(folder) in argument for stub in stubs for argument in stub.cmdline())
-
-
 def test_stop_ends_every_process_and_removes_its_shared_memory(
-    installation: Installation, repository: Path, tmp_path: Path
+    repository: Path, tmp_path: Path
 ) -> None:
-    before = run_folders()
-    with TritonServer.start(
-        repository, log_file=tmp_path / "server.log", installation=installation
-    ) as server:
+    with TritonServer.start(repository, log_file=tmp_path / "server.log") as server:
         processes = tree_of(server.pid)
-        (folder,) = run_folders() - before
+        (folder,) = run_folders()
         assert shared_memory(folder)
         assert server.alive()
     assert not server.alive()
@@ -113,7 +112,6 @@ def test_stop_ends_every_process_and_removes_its_shared_memory(
 
 
 def test_killed_owner_leaves_no_process(repository: Path, tmp_path: Path) -> None:
-    before = run_folders()
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(repository), str(tmp_path / "server.log")],
         stdout=subprocess.PIPE,
@@ -121,7 +119,7 @@ def test_killed_owner_leaves_no_process(repository: Path, tmp_path: Path) -> Non
     ) as owner:
         assert owner.stdout is not None
         processes = tree_of(int(owner.stdout.readline()))
-        (folder,) = run_folders() - before
+        (folder,) = run_folders()
         owner.send_signal(signal.SIGKILL)
     assert eventually(lambda: all_gone(processes))
     assert eventually(lambda: not folder.exists())
@@ -139,7 +137,7 @@ def test_leftovers_of_a_server_killed_with_its_supervisor_are_removed_later(
     server: TritonServer,
 ) -> None:
     supervisor, root, *stubs = tree_of(server.pid)
-    (folder,) = (f for f in run_folders() if shared_memory(f) and stub_of(f, stubs))
+    (folder,) = run_folders()
     for stub in stubs:
         stub.suspend()  # so that none can tidy up
     for process in (supervisor, root, *stubs):
@@ -174,14 +172,13 @@ def test_every_address_answers_and_the_version_is_the_installed_one(
 
 
 def test_model_that_cannot_be_loaded_is_one_sentence_and_leaves_nothing(
-    installation: Installation, repository: Path, tmp_path: Path
+    repository: Path, tmp_path: Path
 ) -> None:
     (repository / "probe" / "1" / "model.onnx").write_bytes(b"not a model")
-    before = run_folders()
     with pytest.raises(InputError, match=r"'probe' cannot be loaded: .*model\.onnx") as caught:
-        TritonServer.start(repository, log_file=tmp_path / "server.log", installation=installation)
+        TritonServer.start(repository, log_file=tmp_path / "server.log")
     assert "\n" not in str(caught.value)
-    assert run_folders() == before
+    assert not run_folders()
 
 
 def test_port_in_use_is_named(triton: SharedTriton, repository: Path, tmp_path: Path) -> None:
@@ -210,7 +207,7 @@ def test_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_without_a_server_the_error_says_how_to_install_one(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TRIMTON_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRIMTON_HOME", str(tmp_path / "other"))
     with pytest.raises(InputError, match=r"no Triton server is installed .*trimton server install"):
         TritonServer.start(repository, log_file=tmp_path / "server.log")
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "other").exists()
