@@ -14,6 +14,7 @@ from typing import Literal
 import psutil
 
 from trimton.core.errors import InfrastructureError
+from trimton.perf.measure.mappings import parse_smaps, tree_bytes
 
 MemoryKind = Literal["pss", "uss", "rss"]
 _CPUCLOCK_SCHED = 2
@@ -23,9 +24,10 @@ _CPUCLOCK_SCHED = 2
 class TreeMemory:
     """Memory of a process tree in bytes.
 
-    ``kind`` names what was summed: ``pss`` shares each common page among its users, ``uss``
-    leaves common pages out (where the kernel gives no PSS), ``rss`` counts them once for every
-    process (where the owner of the processes differs).
+    ``kind`` names what was summed: ``pss`` counts a page that several processes of the tree
+    share once (see trimton.perf.measure.mappings), ``uss`` leaves shared pages out (where the
+    kernel lists no mappings), ``rss`` counts them once for every process (where the owner of
+    the processes differs).
     """
 
     bytes: int
@@ -47,7 +49,11 @@ def process_tree(pid: int) -> list[psutil.Process]:
 def tree_memory(pid: int, proc: Path = Path("/proc")) -> TreeMemory:
     """Memory of the tree under ``pid``, in the best kind that all its processes give."""
     members = process_tree(pid)
-    for kind in ("pss", "uss", "rss"):
+    listed = [_read(proc / str(member.pid) / "smaps") for member in members]
+    if any(listed) and None not in listed:
+        texts = [text for text in listed if text]
+        return TreeMemory(tree_bytes(map(parse_smaps, texts)), "pss", len(texts))
+    for kind in ("uss", "rss"):
         sizes = [_memory(member.pid, kind, proc) for member in members]
         if all(size is not None for size in sizes):
             return TreeMemory(
@@ -72,21 +78,26 @@ def _cpu_ns(pid: int) -> int:
 
 def _memory(pid: int, kind: MemoryKind, proc: Path) -> int | None:
     """Bytes of one process, 0 if it vanished, None if the kernel does not give this kind."""
-    file = proc / str(pid) / ("smaps_rollup" if kind != "rss" else "status")
-    try:
-        text = file.read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None if (proc / str(pid)).is_dir() else 0
-    except PermissionError:
-        return None
+    text = _read(proc / str(pid) / ("smaps_rollup" if kind == "uss" else "status"))
+    if not text:
+        return None if text is None else 0
     found = [re.findall(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE) for field in _FIELDS[kind]]
     if not all(found):
         return None
     return 1024 * sum(int(values[0]) for values in found)
 
 
+def _read(file: Path) -> str | None:
+    """The text of a file about a process, "" if the process vanished, None if it is not told."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None if file.parent.is_dir() else ""
+    except PermissionError:
+        return None
+
+
 _FIELDS: dict[MemoryKind, tuple[str, ...]] = {
-    "pss": ("Pss",),
     "uss": ("Private_Clean", "Private_Dirty"),
     "rss": ("VmRSS",),
 }

@@ -11,7 +11,8 @@ from importlib import metadata
 from rich.table import Table
 
 from trimton.perf.hardware import INSTRUCTION_SETS, Hardware, describe
-from trimton.plugin.cli.output import JsonOption, console, print_json, size_text
+from trimton.perf.report.numbers import size_text
+from trimton.plugin.cli.output import JsonOption, console, print_json
 from trimton.plugin.server.installation import read_installation, server_folder
 
 PACKAGES = ("trimton", "onnxruntime", "onnx", "onnx-ir", "numpy", "tritonclient")

@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from trimton.core.errors import InputError
-from trimton.plugin.cli.output import JsonOption, console, count_text, print_json, size_text
+from trimton.perf.report.numbers import count_text, size_text
+from trimton.plugin.cli.output import JsonOption, console, print_json
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -41,23 +41,3 @@ def progress() -> Progress:
         transient=True,
         disable=not screen.is_terminal,
     )
-
-
-def size_text(size_bytes: float) -> str:
-    """``size_bytes`` with a binary unit, three digits."""
-    for unit in ("B", "KiB", "MiB"):
-        if size_bytes < 1024:
-            return f"{size_bytes:.3g} {unit}" if unit != "B" else f"{size_bytes:.0f} B"
-        size_bytes /= 1024
-    return f"{size_bytes:.3g} GiB"
-
-
-def count_text(count: float | None) -> str:
-    """``count`` with a decimal unit (k, M, G), three digits; "unknown" for None."""
-    if count is None:
-        return "unknown"
-    for unit in ("", "k", "M"):
-        if abs(count) < 1000:
-            return f"{count:.3g}{unit}" if unit else f"{count:.0f}"
-        count /= 1000
-    return f"{count:.3g}G"

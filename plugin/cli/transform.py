@@ -8,7 +8,8 @@ from pathlib import Path
 import onnx_ir as ir
 from rich.table import Table
 
-from trimton.plugin.cli.output import console, count_text, print_json, size_text
+from trimton.perf.report.numbers import count_text, size_text
+from trimton.plugin.cli.output import console, print_json
 from trimton.transforms.graph.save import save_model
 from trimton.transforms.report import TransformReport
 

@@ -77,11 +77,7 @@ def fake_proc(tmp_path: Path, pid: int, files: dict[str, str]) -> Path:
 @pytest.mark.parametrize(
     ("files", "kind", "kilobytes"),
     [
-        (
-            {"smaps_rollup": "Rss: 9 kB\nPss:  7 kB\nPrivate_Clean: 1 kB\nPrivate_Dirty: 2 kB\n"},
-            "pss",
-            7,
-        ),
+        ({"smaps": "0-1 rw-p 0 00:00 0\nRss: 9 kB\nPss:   7 kB\n"}, "pss", 7),
         ({"smaps_rollup": "Private_Clean: 1 kB\nPrivate_Dirty: 2 kB\n"}, "uss", 3),
         ({"status": "Name: x\nVmRSS:\t    11 kB\n"}, "rss", 11),
     ],
@@ -92,7 +88,7 @@ def test_the_kind_of_memory_is_named_when_the_kernel_gives_less(tmp_path, files,
 
 
 def test_a_process_that_vanishes_counts_as_nothing(tree, tmp_path):
-    proc = fake_proc(tmp_path, tree.pid, {"smaps_rollup": "Pss: 5 kB\n"})
+    proc = fake_proc(tmp_path, tree.pid, {"smaps": "0-1 rw-p 0 00:00 0\nPss:  5 kB\n"})
     memory = tree_memory(tree.pid, proc)
     assert (memory.bytes, memory.processes) == (5 * 1024, 1)
 
