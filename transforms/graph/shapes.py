@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx_ir as ir
 from onnx import shape_inference
@@ -13,22 +14,27 @@ _SMALL_BYTES = 1024
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Set type and shape of every value between inputs and outputs, in place.
+    """Set type and shape of every value that a node makes, in place.
 
-    Annotations in the file are dropped first, because they may be stale; only those of
-    operators outside the standard, which nothing can infer, stay. Inputs and outputs of the
-    model keep their declarations. A shape that cannot be inferred is None.
+    What the file says of them is dropped first, because it may be stale, even for outputs of
+    the model (see restored_outputs); only the values of operators outside the standard, which
+    nothing can infer, keep it. A shape that cannot be inferred is None.
     """
     for graph in model.graphs():
         if graph is not model.graph:
             for value in graph.inputs:  # what a loop carries may change its shape as it runs
                 value.shape = None
-    declared = [(v, v.type, v.shape) for v in (*model.graph.inputs, *model.graph.outputs)]
-    _forget(model, keep={id(value) for value, _, _ in declared})
+    _forget(model)
     _infer(model)
-    for value, value_type, shape in declared:
-        value.type = value_type
-        value.shape = shape
+
+
+@contextlib.contextmanager
+def restored_outputs(model: ir.Model) -> Iterator[None]:
+    """Give the outputs of ``model`` their declared types and shapes back after the block."""
+    declared = [(value.type, value.shape) for value in model.graph.outputs]
+    yield
+    for value, (value_type, shape) in zip(model.graph.outputs, declared, strict=True):
+        value.type, value.shape = value_type, shape
 
 
 def bind_free_dims(model: ir.Model, sizes: Mapping[str, int], default: int = 1) -> None:
@@ -42,7 +48,7 @@ def bind_free_dims(model: ir.Model, sizes: Mapping[str, int], default: int = 1) 
                 dim if isinstance(dim, int) else sizes.get(dim.value or "", default)
                 for dim in value.shape
             )
-    _forget(model, keep={id(value) for value in model.graph.inputs})
+    _forget(model)
     _infer(model)
 
 
@@ -64,12 +70,10 @@ def known_dims(value: ir.Value | None) -> tuple[int | None, ...] | None:
     return None if shape is None else tuple(d if isinstance(d, int) else None for d in shape)
 
 
-def _forget(model: ir.Model, keep: set[int]) -> None:
+def _forget(model: ir.Model) -> None:
     for node in all_nodes(model):
-        if node.domain:
-            continue
-        for output in node.outputs:
-            if id(output) not in keep:
+        if not node.domain:
+            for output in node.outputs:
                 output.shape = None
 
 

@@ -338,6 +338,15 @@ def test_what_grows_in_a_loop_has_no_constant_shape(make_model: Make, checked_fu
     assert fused.operators["Size"] == 1
 
 
+def test_a_wrongly_declared_output_is_not_believed(make_model: Make, checked_fuse: Fuse) -> None:
+    model = make_model(
+        """g (float[N,4] x) => (float[1,4] y, float[M] z)
+        { y = Exp(x) s = Shape(y) f = Cast <to = 1> (s) z = Neg(f) }"""
+    )
+    fused = checked_fuse(model)
+    assert fused.operators["Shape"] == 1
+
+
 def test_dead_code_goes_in_every_graph(make_model: Make, checked_fuse: Fuse) -> None:
     model = make_model(
         """g (float[2,3] x, bool c, float[3] w, float[3] unused) => (float[2,3] y)
