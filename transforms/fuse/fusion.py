@@ -22,7 +22,7 @@ from trimton.transforms.fuse.proof import prove_equal
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.edit import Array, Editor
 from trimton.transforms.graph.normalise import normalise
-from trimton.transforms.graph.shapes import infer_shapes, restored_outputs
+from trimton.transforms.graph.shapes import infer_shapes, restored_declarations
 from trimton.transforms.report import Skipped, Step, TransformReport
 
 DEFAULT_TOLERANCE = 1e-4
@@ -58,7 +58,7 @@ def fuse(
     value: then a fusion is wrong for this model, and there is no result.
     """
     fused = normalise(model.clone(), keep_default_inputs=True)
-    with restored_outputs(fused):
+    with restored_declarations(fused):
         counts, skipped = _apply(fused)
     is_changed = bool(counts)
     if not is_changed:

@@ -1,7 +1,6 @@
-"""Evaluating nodes whose outputs are the same in every run.
+"""Folding: a node whose outputs are the same in every run is replaced by them.
 
-A node is evaluated by ONNX Runtime itself, so that the folded value is the one it would compute.
-``Shape`` and ``Size`` need no constant input, only known dimensions.
+``Shape`` and ``Size``, and what picks from them, need no constant input, only known dimensions.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ from trimton.transforms.graph.edit import (
     only_consumer,
     replace_value,
 )
+from trimton.transforms.graph.evaluate import can_evaluate, evaluate
 from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.probe import RANDOM_OPERATORS
 from trimton.transforms.graph.quantised import is_quantised
-from trimton.transforms.graph.session import ORT_ERRORS, open_session, run
+from trimton.transforms.graph.session import ORT_ERRORS
 from trimton.transforms.graph.shapes import known_dims, static_shape
 from trimton.transforms.graph.tensors import all_nodes, subgraphs_of
 
@@ -34,24 +34,6 @@ Array = npt.NDArray[Any]
 # a file need not carry a large tensor that a small node can make.
 MAX_GROWTH_BYTES = 16 * 1024
 _SMALL_BYTES = 1024
-
-_EVALUABLE = frozenset(
-    {
-        ir.DataType.BOOL,
-        ir.DataType.DOUBLE,
-        ir.DataType.FLOAT,
-        ir.DataType.FLOAT16,
-        ir.DataType.INT16,
-        ir.DataType.INT32,
-        ir.DataType.INT64,
-        ir.DataType.INT8,
-        ir.DataType.STRING,
-        ir.DataType.UINT16,
-        ir.DataType.UINT32,
-        ir.DataType.UINT64,
-        ir.DataType.UINT8,
-    }
-)
 
 
 def fold_node(node: ir.Node, editor: Editor) -> bool | str:
@@ -71,7 +53,7 @@ def fold_node(node: ir.Node, editor: Editor) -> bool | str:
         arrays: list[Array] = [shape_value]
     else:
         try:
-            arrays = _evaluate(node, editor.model)
+            arrays = evaluate(node, editor.model)
         except ORT_ERRORS as error:
             return f"it cannot be evaluated alone ({one_line(str(error))})"
         if reason := _too_large(node, sum(array.nbytes for array in arrays)):
@@ -112,9 +94,7 @@ def _obstacle(node: ir.Node) -> str | None:
         return "its value is an output of a graph"
     if any(isinstance(v.type, (ir.SequenceType, ir.OptionalType)) for v in node.outputs):
         return "its value is no tensor"
-    tensors = [constant(value) for value in node.inputs]
-    types = {t.dtype for t in tensors if t is not None} | {v.dtype for v in node.outputs}
-    if not types - {None} <= _EVALUABLE:
+    if not can_evaluate(node):
         return "its type has no counterpart in numpy"
     sizes = [_predicted_bytes(output) for output in node.outputs]
     return _too_large(node, sum(size for size in sizes if size is not None))
@@ -209,41 +189,3 @@ def _picked_dims(node: ir.Node, editor: Editor) -> Array | None:
         return None
     start, end = (int(bound[0]) for bound in bounds if bound is not None)
     return dims[start:end]
-
-
-def _evaluate(node: ir.Node, model: ir.Model) -> list[Array]:
-    """The named outputs of ``node``, run alone on its constant inputs."""
-    feeds: dict[str, Array] = {}
-    inputs: list[ir.Value | None] = []
-    for index, value in enumerate(node.inputs):
-        tensor = constant(value)
-        if tensor is None:
-            inputs.append(None)
-            continue
-        name = f"input_{index}"
-        array = tensor.numpy()
-        feeds[name] = _texts(array) if tensor.dtype == ir.DataType.STRING else array
-        inputs.append(
-            ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape))
-        )
-    outputs = [
-        ir.Value(name=f"output_{index}" if output.name else "", type=output.type)
-        for index, output in enumerate(node.outputs)
-    ]
-    alone = ir.Node(
-        node.domain, node.op_type, inputs, tuple(node.attributes.values()), outputs=outputs
-    )
-    graph = ir.Graph(
-        [value for value in inputs if value is not None],
-        [output for output in outputs if output.name],
-        nodes=[alone],
-        opset_imports=dict(model.opset_imports),
-        name="alone",
-    )
-    session = open_session(ir.Model(graph, ir_version=model.ir_version))
-    return [np.asarray(array) for array in run(session, feeds).values()]
-
-
-def _texts(array: Array) -> Array:
-    texts = [item.decode() if isinstance(item, bytes) else item for item in array.reshape(-1)]
-    return np.array(texts, dtype=object).reshape(array.shape)

@@ -17,24 +17,25 @@ def infer_shapes(model: ir.Model) -> None:
     """Set type and shape of every value that a node makes, in place.
 
     What the file says of them is dropped first, because it may be stale, even for outputs of
-    the model (see restored_outputs); only the values of operators outside the standard, which
+    the model (see restored_declarations); only the values of operators outside the standard, which
     nothing can infer, keep it. A shape that cannot be inferred is None.
     """
-    for graph in model.graphs():
-        if graph is not model.graph:
-            for value in graph.inputs:  # what a loop carries may change its shape as it runs
-                value.shape = None
+    for value in _subgraph_inputs(model):  # what a loop carries may change its shape as it runs
+        value.shape = None
     _forget(model)
     _infer(model)
 
 
 @contextlib.contextmanager
-def restored_outputs(model: ir.Model) -> Iterator[None]:
-    """Give the outputs of ``model`` their declared types and shapes back after the block."""
-    declared = [(value.type, value.shape) for value in model.graph.outputs]
+def restored_declarations(model: ir.Model) -> Iterator[None]:
+    """Give outputs of ``model`` and inputs of loop bodies their declarations back afterwards."""
+    outputs = [(value.type, value.shape) for value in model.graph.outputs]
+    carried = [(value, value.shape) for value in _subgraph_inputs(model)]
     yield
-    for value, (value_type, shape) in zip(model.graph.outputs, declared, strict=True):
+    for value, (value_type, shape) in zip(model.graph.outputs, outputs, strict=True):
         value.type, value.shape = value_type, shape
+    for value, shape in carried:
+        value.shape = shape
 
 
 def bind_free_dims(model: ir.Model, sizes: Mapping[str, int], default: int = 1) -> None:
@@ -68,6 +69,10 @@ def known_dims(value: ir.Value | None) -> tuple[int | None, ...] | None:
     if shape is None and value.const_value is not None:
         shape = value.const_value.shape  # type: ignore[assignment]
     return None if shape is None else tuple(d if isinstance(d, int) else None for d in shape)
+
+
+def _subgraph_inputs(model: ir.Model) -> list[ir.Value]:
+    return [v for graph in model.graphs() if graph is not model.graph for v in graph.inputs]
 
 
 def _forget(model: ir.Model) -> None:

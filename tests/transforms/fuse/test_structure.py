@@ -336,6 +336,8 @@ def test_what_grows_in_a_loop_has_no_constant_shape(make_model: Make, checked_fu
     )
     fused = checked_fuse(model)
     assert fused.operators["Size"] == 1
+    body = next(graph for graph in fused.model.graphs() if graph is not fused.model.graph)
+    assert [str(value.shape) for value in body.inputs] == ["[]", "[]", "[1]"]
 
 
 def test_a_wrongly_declared_output_is_not_believed(make_model: Make, checked_fuse: Fuse) -> None:

@@ -12,7 +12,7 @@ from trimton.transforms.graph.shapes import (
     bind_free_dims,
     infer_shapes,
     known_dims,
-    restored_outputs,
+    restored_declarations,
     static_shape,
 )
 
@@ -31,7 +31,7 @@ def test_stale_annotations_are_replaced_and_the_interface_kept(make_model: Make)
         w=np.ones((3, 4), np.float32),
     )
     before = interface(model)
-    with restored_outputs(model):
+    with restored_declarations(model):
         infer_shapes(model)
         assert shapes(model) == {"h": (None, 4), "y": (None, 4)}
     assert interface(model) == before
