@@ -1,4 +1,4 @@
-"""Evaluating one node on constants, by ONNX Runtime itself: the value is the one it would compute."""
+"""Evaluating one node on constants, by ONNX Runtime itself, so that its value is the runtime's."""
 
 from __future__ import annotations
 
