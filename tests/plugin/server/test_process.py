@@ -165,7 +165,7 @@ def test_every_address_answers_and_the_version_is_the_installed_one(
 ) -> None:
     assert triton.server.control.version() == installation.triton_version
     assert triton.server.http_url.startswith("127.0.0.1:")
-    assert triton.client.is_server_ready()  # gRPC
+    assert triton.client.is_server_live()  # gRPC
     connection = http.client.HTTPConnection(triton.server.metrics_url)
     connection.request("GET", "/metrics")
     assert b"nv_inference_count" in connection.getresponse().read()
