@@ -15,9 +15,11 @@ class Connection(Protocol):
 
     ``on_answer(connection, finished_ns)`` follows a success, ``on_failure(connection, kind,
     text)`` anything else. After a failure, or when ``reusable`` is False, the connection must be
-    replaced. Clocks are monotonic, in nanoseconds.
+    replaced; ``has_answered`` tells whether it ever carried an answer, so that a server which
+    drops every connection is not called in a tight loop. Clocks are monotonic, in nanoseconds.
     """
 
+    has_answered: bool
     in_flight: bool
     reusable: bool
     sent_ns: int

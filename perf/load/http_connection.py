@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from time import monotonic_ns
 from typing import cast
 
 import httptools
+
+from trimton.perf.load.connection import OnAnswer, OnFailure
+from trimton.perf.targets.address import Address
+from trimton.perf.targets.tls import Tls
 
 # How a request can fail, as counted in the errors of a window. A refusal by the server is
 # counted as "HTTP <status>".
@@ -22,8 +25,31 @@ MALFORMED = "malformed response"
 REFUSED = "connection refused"
 TIMED_OUT = "timed out"
 
-OnAnswer = Callable[["HttpConnection", int], None]
-OnFailure = Callable[["HttpConnection", str, str], None]
+
+class HttpConnector:
+    """Opens HTTP/1.1 connections to one server, secured where ``tls`` is given.
+
+    Raises InputError for TLS files that cannot be used.
+    """
+
+    def __init__(self, address: Address, tls: Tls | None = None) -> None:
+        self._address = address
+        self._ssl = None if tls is None else tls.context(["http/1.1"])
+
+    @property
+    def where(self) -> str:
+        """The server, for messages: ``host:port``."""
+        return str(self._address)
+
+    async def open(self, on_answer: OnAnswer, on_failure: OnFailure) -> HttpConnection:
+        """A new connection; OSError where the server does not accept it."""
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: HttpConnection(on_answer, on_failure),
+            self._address.host,
+            self._address.port,
+            ssl=self._ssl,
+        )
+        return connection
 
 
 class HttpConnection(asyncio.Protocol):
