@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from trimton.core.errors import InfrastructureError
 from trimton.perf.load.closed_loop import Patience, run_closed_loop
-from trimton.perf.load.window import Window
+from trimton.perf.load.tally import Tally
 from trimton.perf.measure.probes import CpuProbe, Probe, StatisticsProbe
 from trimton.perf.results import LoadWindow
 from trimton.perf.targets.endpoint import Endpoint
@@ -88,7 +88,7 @@ class HttpArm:
 
 
 def window_record(
-    window: Window,
+    window: Tally,
     arm: Arm,
     load: Load,
     *,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from trimton.perf.load.window import Window
+from trimton.perf.load.tally import Tally
 from trimton.perf.measure.processes import tree_cpu_ns
 from trimton.perf.measure.server_statistics import statistics_between
 from trimton.perf.targets.endpoint import Endpoint
@@ -21,7 +21,7 @@ class Probe(Protocol):
     def before(self) -> None:
         """Read the source before the window."""
 
-    def after(self, window: Window) -> Mapping[str, Any]:
+    def after(self, window: Tally) -> Mapping[str, Any]:
         """Read it again; the result is fields of LoadWindow."""
 
 
@@ -36,7 +36,7 @@ class StatisticsProbe:
     def before(self) -> None:
         self._before = self._endpoint.model_statistics(self._model)
 
-    def after(self, window: Window) -> Mapping[str, Any]:
+    def after(self, window: Tally) -> Mapping[str, Any]:
         after = self._endpoint.model_statistics(self._model)
         return {"server": statistics_between(self._before, after)}
 
@@ -52,7 +52,7 @@ class CpuProbe:
     def before(self) -> None:
         self._before_ns = tree_cpu_ns(self._pid)
 
-    def after(self, window: Window) -> Mapping[str, Any]:
+    def after(self, window: Tally) -> Mapping[str, Any]:
         used_ns = tree_cpu_ns(self._pid) - self._before_ns
         inferences = window.all_answers * self._batch
         return {"cpu_ms_per_inference": used_ns / inferences / 1e6 if inferences else None}
