@@ -9,6 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+# How a request can fail, as counted in the errors of a window. A refusal by the server is
+# counted under its status ("HTTP 400", "gRPC INVALID_ARGUMENT").
+CLOSED = "connection closed"
+MALFORMED = "malformed response"
+REFUSED = "connection refused"
+TIMED_OUT = "timed out"
+
 
 class Connection(Protocol):
     """Sends prepared requests and reports how each ended.
@@ -19,10 +26,17 @@ class Connection(Protocol):
     drops every connection is not called in a tight loop. Clocks are monotonic, in nanoseconds.
     """
 
-    has_answered: bool
-    in_flight: bool
-    reusable: bool
-    sent_ns: int
+    @property
+    def has_answered(self) -> bool: ...
+
+    @property
+    def in_flight(self) -> bool: ...
+
+    @property
+    def reusable(self) -> bool: ...
+
+    @property
+    def sent_ns(self) -> int: ...
 
     def send(self, request: bytes) -> None:
         """Write ``request`` and start its clock."""

@@ -14,16 +14,9 @@ from typing import cast
 
 import httptools
 
-from trimton.perf.load.connection import OnAnswer, OnFailure
+from trimton.perf.load.connection import CLOSED, MALFORMED, TIMED_OUT, OnAnswer, OnFailure
 from trimton.perf.targets.address import Address
 from trimton.perf.targets.tls import Tls
-
-# How a request can fail, as counted in the errors of a window. A refusal by the server is
-# counted as "HTTP <status>".
-CLOSED = "connection closed"
-MALFORMED = "malformed response"
-REFUSED = "connection refused"
-TIMED_OUT = "timed out"
 
 
 class HttpConnector:

@@ -1,0 +1,254 @@
+"""gRPC calls as connections: one prepared request in flight on each, its own HTTP/2 stream.
+
+Several connections share one TCP connection, as the channels of gRPC clients do; the kernel and
+the server then handle what belongs together at once. A prepared request is the length-prefixed
+message (trimton.perf.load.grpc_requests); no protobuf work is done for it.
+
+Source: gRPC over HTTP/2 (grpc/doc/PROTOCOL-HTTP2.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic_ns
+from urllib.parse import unquote
+
+from trimton.core.errors import InfrastructureError
+from trimton.perf.load.connection import MALFORMED, TIMED_OUT, OnAnswer, OnFailure
+from trimton.perf.load.hpack_blocks import Field, Fields
+from trimton.perf.load.http2 import Http2Connection, Http2Stream, ProtocolMismatchError
+from trimton.perf.targets.address import Address
+from trimton.perf.targets.tls import Tls
+
+SERVICE = "/inference.GRPCInferenceService"
+# What a channel of Triton's own C++ client carries (TRITON_CLIENT_GRPC_CHANNEL_MAX_SHARE_COUNT).
+STREAMS_PER_TCP_CONNECTION = 6
+
+_SETTINGS_TIMEOUT_S = 10.0
+_OK = "0"
+# Source: grpc/doc/statuscodes.md, by number.
+STATUS_NAMES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+
+
+class GrpcConnection(Http2Stream):
+    """Unary calls, one after the other; see trimton.perf.load.connection.Connection."""
+
+    __slots__ = (
+        "_http2",
+        "_http_status",
+        "_on_answer",
+        "_on_failure",
+        "_pool",
+        "_uses_pool",
+        "has_answered",
+        "in_flight",
+        "sent_ns",
+    )
+
+    def __init__(
+        self, pool: Http2Pool, http2: Http2Connection, on_answer: OnAnswer, on_failure: OnFailure
+    ) -> None:
+        super().__init__()
+        self._pool = pool
+        self._http2 = http2
+        self._http_status = ""
+        self._on_answer = on_answer
+        self._on_failure = on_failure
+        self.has_answered = False
+        self.in_flight = False
+        self._uses_pool = True
+        self.sent_ns = 0
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request can be sent."""
+        return self._uses_pool and self._http2.accepts_streams
+
+    def send(self, request: bytes) -> None:
+        """Write ``request`` and start its clock (monotonic, nanoseconds)."""
+        self.in_flight = True
+        self.sent_ns = monotonic_ns()
+        self._http2.request(self, request)
+
+    def close(self) -> None:
+        """Drop the connection without a report."""
+        if self.in_flight:
+            self.in_flight = False
+            self._http2.cancel(self)
+        if self._uses_pool:
+            self._uses_pool = False
+            self._pool.release(self._http2)
+
+    def give_up(self) -> None:
+        """End a request that takes too long: reported as timed out, the connection dropped.
+
+        A TCP connection that brought nothing since the request was sent counts as dead.
+        """
+        http2, is_dead = self._http2, self._http2.received_ns < self.sent_ns
+        self.close()
+        self._on_failure(self, TIMED_OUT, "no answer within the time limit")
+        if is_dead:
+            http2.abort(TIMED_OUT, "the connection is silent")
+
+    def on_headers(self, fields: Fields) -> None:
+        """Keeps an HTTP status that is not 200: a proxy's answer, not gRPC's."""
+        status = fields.get(":status", "")
+        self._http_status = "" if status == "200" else status
+
+    def on_end(self, fields: Fields) -> None:
+        """The call ended; ``fields`` hold its status."""
+        self.in_flight = False
+        self.has_answered = True
+        if not self._http2.accepts_streams:
+            self.close()
+        if fields.get("grpc-status") == _OK and self.received_bytes:
+            self._on_answer(self, self._http2.received_ns)
+        else:
+            self._on_failure(self, *failure_of(fields, self._http_status))
+
+    def on_failure(self, kind: str, text: str) -> None:
+        """The call was cut off."""
+        self.in_flight = False
+        self.close()
+        self._on_failure(self, kind, text)
+
+
+class Http2Pool:
+    """TCP connections to one server's method, each shared by up to ``streams`` users."""
+
+    def __init__(
+        self,
+        address: Address,
+        method: str,
+        *,
+        tls: Tls | None = None,
+        metadata: Sequence[Field] = (),
+        streams: int = STREAMS_PER_TCP_CONNECTION,
+        wants_data: bool = False,
+    ) -> None:
+        self.address = address
+        self._ssl = None if tls is None else tls.context(["h2"])
+        self._fields = request_fields(address, method, is_secure=tls is not None) + tuple(
+            (name.lower(), value) for name, value in metadata
+        )
+        self._streams = streams
+        self._wants_data = wants_data
+        self._users: dict[Http2Connection, int] = {}
+
+    async def acquire(self) -> Http2Connection:
+        """A connection with room for one more user; OSError where the server accepts none.
+
+        Raises InfrastructureError where what answers speaks no HTTP/2.
+        """
+        for http2, users in self._users.items():
+            if http2.accepts_streams and users < min(self._streams, http2.most_streams):
+                self._users[http2] = users + 1
+                return http2
+        http2 = await self._connect()
+        self._users[http2] = 1
+        return http2
+
+    def release(self, http2: Http2Connection) -> None:
+        """One user less; the last one closes the connection."""
+        users = self._users.get(http2, 0) - 1
+        if users > 0:
+            self._users[http2] = users
+        elif self._users.pop(http2, None) is not None and http2.is_open:
+            http2.abort()
+
+    async def _connect(self) -> Http2Connection:
+        _, http2 = await asyncio.get_running_loop().create_connection(
+            lambda: Http2Connection(self._fields, wants_data=self._wants_data),
+            self.address.host,
+            self.address.port,
+            ssl=self._ssl,
+        )
+        try:
+            await asyncio.wait_for(http2.ready, _SETTINGS_TIMEOUT_S)
+        except TimeoutError:
+            http2.abort()
+            raise ConnectionError("no HTTP/2 settings came") from None
+        except ProtocolMismatchError as error:
+            raise InfrastructureError(
+                f"what answers at {self.address} does not speak gRPC ({error}); give the gRPC "
+                "port of the server (not HTTP or metrics)."
+            ) from error
+        return http2
+
+
+class GrpcConnector:
+    """Opens connections for inference calls to one server, with ``metadata`` in every call.
+
+    Raises InputError for TLS files that cannot be used.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        tls: Tls | None = None,
+        metadata: Sequence[Field] = (),
+        streams_per_tcp_connection: int = STREAMS_PER_TCP_CONNECTION,
+    ) -> None:
+        self._pool = Http2Pool(
+            address,
+            f"{SERVICE}/ModelInfer",
+            tls=tls,
+            metadata=metadata,
+            streams=streams_per_tcp_connection,
+        )
+
+    @property
+    def where(self) -> str:
+        """The server, for messages: ``host:port``."""
+        return str(self._pool.address)
+
+    async def open(self, on_answer: OnAnswer, on_failure: OnFailure) -> GrpcConnection:
+        """A new connection; OSError where the server does not accept it."""
+        return GrpcConnection(self._pool, await self._pool.acquire(), on_answer, on_failure)
+
+
+def request_fields(address: Address, method: str, *, is_secure: bool) -> tuple[Field, ...]:
+    """The header fields of a call of ``method``."""
+    return (
+        (":method", "POST"),
+        (":scheme", "https" if is_secure else "http"),
+        (":path", method),
+        (":authority", str(address)),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        ("user-agent", "trimton"),
+    )
+
+
+def failure_of(fields: Fields, http_status: str = "") -> tuple[str, str]:
+    """Kind and text of a call that ended with these trailers and not well."""
+    status = fields.get("grpc-status")
+    http_status = http_status or fields.get(":status", "200")
+    if status is None and http_status != "200":
+        return f"HTTP {http_status}", "the answer does not come from gRPC"
+    if status is None:
+        return MALFORMED, "the answer carries no gRPC status"
+    if status == _OK:
+        return MALFORMED, "the answer carries no message"
+    number = int(status) if status.isdecimal() else len(STATUS_NAMES)
+    name = STATUS_NAMES[number] if number < len(STATUS_NAMES) else status
+    return f"gRPC {name}", unquote(fields.get("grpc-message", ""))
