@@ -8,10 +8,8 @@ outputs, measured windows, logs and reports. Production is never written.
 
 from __future__ import annotations
 
-import datetime
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from trimton.core.files import (
-    append_line,
     copy_folder,
     replacing,
     replacing_folder,
@@ -34,11 +31,8 @@ from trimton.perf.load.rounds import measure_rounds
 from trimton.perf.quality import measure_quality
 from trimton.perf.report.document import RunDocument, VariantEntry
 from trimton.perf.results import LoadWindow, MemoryUse, QualitySummary
-from trimton.perf.stats.compare import compare_variants
-from trimton.perf.stats.levels import summarise_levels
 from trimton.perf.targets.endpoint import Endpoint
-from trimton.perf.verdict import Verdict
-from trimton.plugin.gate import Measured, judge
+from trimton.plugin.judging import Measurements, judge_run
 from trimton.plugin.recipe import BASELINE
 from trimton.plugin.recipe_file import load_recipe
 from trimton.plugin.repository import DEFAULT_MODEL_FILENAME, config_from_json, path_digest
@@ -50,6 +44,7 @@ from trimton.plugin.serving import Array, serve_alone
 from trimton.plugin.stages import Json, StageStore, digest_of
 from trimton.plugin.staging import freeze_config, served_name, write_staging
 from trimton.plugin.variants import TransformContext, apply_steps
+from trimton.plugin.windows_file import WindowsFile
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.load import load_model
 from trimton.transforms.graph.save import save_model
@@ -105,8 +100,20 @@ class _Run:
             name: self._serve(name, entries[name], config) for name in self.recipe.variants
         }
         quality = self._quality(served)
-        windows = self._load(entries, config)
-        return self._judge(entries, served, quality, windows)
+        measurements = Measurements(
+            variants=tuple(entries.values()),
+            quality=quality,
+            memory=tuple(MemoryUse.model_validate(part["memory"]) for part in served.values()),
+            windows=self._load(entries, config),
+        )
+        environment = {
+            "hardware": self.hardware.to_json(),
+            "versions": self.versions,
+            "server": baseline_served["server"],
+        }
+        document = judge_run(self.inputs, measurements, environment, self.directory)
+        self._write_reports(document)
+        return document
 
     def _variant(self, name: str) -> VariantEntry:
         """Make the variant's model file (the baseline's is a copy) and weigh it."""
@@ -231,25 +238,24 @@ class _Run:
             "evaluation": self.digests["evaluation"],
             **self.machine,
         }
-        windows_file = self.directory / "windows" / f"{digest_of(key)[:16]}.jsonl"
+        windows = WindowsFile(self.directory / "windows" / f"{digest_of(key)[:16]}.jsonl")
 
         def measure() -> Json:
             model = self.recipe.model.name
             staging = self.directory / "staging"
             folders = {name: self._folder(name) for name in self.names}
             write_staging(staging, model, folders, self._config(config))
-            done = _complete_rounds(windows_file, len(self.names) * len(load.concurrency))
-            total = len(self.names) * len(load.concurrency) * load.rounds
+            per_round = len(self.names) * len(load.concurrency)
+            done = windows.keep_complete_rounds(per_round)
             count = len(done)
             log_file = self.directory / "logs" / "load.log"
 
             def on_window(window: LoadWindow) -> None:
                 nonlocal count
-                append_line(windows_file, window.model_dump_json())
+                windows.append(window)
                 count += 1
-                self.progress("loading all variants in turn", count, total)
+                self.progress("loading all variants in turn", count, per_round * load.rounds)
 
-            self.progress("loading all variants in turn", count, total)
             with (
                 TritonServer.start(staging, log_file=log_file) as server,
                 Endpoint(server.http_url) as endpoint,
@@ -264,21 +270,17 @@ class _Run:
                     done=done,
                     on_window=on_window,
                 )
-            return {
-                "windows": count,
-                "file": windows_file.name,
-                "digest": path_digest(windows_file),
-            }
+            return {"windows": count, "digest": path_digest(windows.path)}
 
         self.store.run(
             "load",
             key,
             measure,
             still_valid=lambda kept: (
-                windows_file.exists() and path_digest(windows_file) == kept["digest"]
+                windows.path.exists() and path_digest(windows.path) == kept["digest"]
             ),
         )
-        return _read_windows(windows_file)
+        return windows.read()
 
     def _arm(self, name: str, server: TritonServer, endpoint: Endpoint) -> HttpArm:
         served = served_name(self.recipe.model.name, name)
@@ -301,81 +303,7 @@ class _Run:
             patience=Patience(is_alive=server.alive),
         )
 
-    # --- the verdict ----------------------------------------------------------------------------
-
-    def _judge(
-        self,
-        entries: Mapping[str, VariantEntry],
-        served: Mapping[str, Json],
-        quality: Sequence[QualitySummary],
-        windows: tuple[LoadWindow, ...],
-    ) -> RunDocument:
-        policy, seed = self.recipe.policy, self.recipe.seed
-        levels = summarise_levels(windows, seed=seed)
-        memory = {name: MemoryUse.model_validate(served[name]["memory"]) for name in self.names}
-        comparisons = {
-            name: compare_variants(
-                windows,
-                baseline=BASELINE,
-                variant=name,
-                seed=seed,
-                margin=policy.equivalence_margin_pct / 100,
-            )
-            for name in self.recipe.variants
-        }
-        verdicts = tuple(
-            judge(
-                policy,
-                Measured(
-                    variant=name,
-                    digest=entries[name].digest,
-                    size_bytes=entries[name].size_bytes,
-                    baseline_size_bytes=entries[BASELINE].size_bytes,
-                    quality=next(q for q in quality if q.variant == name),
-                    memory=memory[name],
-                    baseline_memory=memory[BASELINE],
-                    levels={lv.concurrency: lv for lv in levels if lv.variant == name},
-                    comparisons={c.name: c for c in comparisons[name]},
-                ),
-            )
-            for name in self.recipe.variants
-        )
-        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        environment = {
-            "hardware": self.hardware.to_json(),
-            "versions": self.versions,
-            "server": served[BASELINE]["server"],
-        }
-        settings = json.loads(self.recipe.model_dump_json(exclude_none=True))
-        settings["data"]["evaluation"] = self.inputs.evaluation.source
-        candidate = next(v for v in verdicts if v.variant == policy.candidate)
-        document = RunDocument(
-            title=f"{self.recipe.model.name}: {policy.candidate} against the original",
-            model=self.recipe.model.name,
-            created=created,
-            run_directory=str(self.directory),
-            environment=environment,
-            settings=settings,
-            variants=tuple(entries[name] for name in self.names),
-            quality=tuple(quality),
-            memory=tuple(memory.values()),
-            levels=levels,
-            windows=windows,
-            comparisons=comparisons,
-            verdict=Verdict(
-                model=self.recipe.model.name,
-                outcome=candidate.outcome,
-                candidate=policy.candidate,
-                baseline_digest=entries[BASELINE].digest,
-                candidate_digest=candidate.digest,
-                created=created,
-                environment=environment,
-                settings=settings,
-                variants=verdicts,
-            ),
-        )
-        self._write_reports(document)
-        return document
+    # --- files ----------------------------------------------------------------------------------
 
     def _write_reports(self, document: RunDocument) -> None:
         from trimton.perf.report.html import render_html
@@ -386,8 +314,6 @@ class _Run:
         write_text(self.directory / "report.html", render_html(document))
         write_text(self.directory / "report.md", render_markdown(document))
         write_text(self.directory / VERDICT_NAME, document.verdict.model_dump_json(indent=1))
-
-    # --- files ----------------------------------------------------------------------------------
 
     def _folder(self, name: str) -> Path:
         """The variant's version folder: ``model.onnx`` and, where it has some, its data."""
@@ -408,27 +334,3 @@ class _Run:
 
 def _size_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _read_windows(path: Path) -> tuple[LoadWindow, ...]:
-    """The windows in ``path``; a last line that a kill cut short is left out."""
-    windows = []
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            windows.append(LoadWindow.model_validate_json(line))
-    return tuple(windows)
-
-
-def _complete_rounds(path: Path, windows_per_round: int) -> tuple[LoadWindow, ...]:
-    """The windows of the rounds that an interrupted run finished; the others are taken away.
-
-    Ratios are taken within a round, so half of one measured earlier has no worth.
-    """
-    windows = _read_windows(path)
-    counts: dict[int, int] = {}
-    for window in windows:
-        counts[window.round] = counts.get(window.round, 0) + 1
-    kept = tuple(w for w in windows if counts[w.round] == windows_per_round)
-    write_text(path, "".join(w.model_dump_json() + "\n" for w in kept))
-    return kept
