@@ -44,13 +44,40 @@ class ServerStatistics(Record):
     mean_batch: float
 
 
+class GaugeUse(Record):
+    """A gauge over one or more windows, from readings at fixed intervals."""
+
+    mean: float
+    highest: float
+    samples: int
+
+
+class ServerMetrics(Record):
+    """The server's Prometheus metrics over a window.
+
+    ``counters`` of the model by their growth, over all its versions; ``gauges`` of the model and
+    of the machine. Keys are names, with the labels that tell apart (``reason``, ``gpu_uuid``).
+    """
+
+    counters: dict[str, float]
+    gauges: dict[str, GaugeUse]
+
+
 class LoadWindow(Record):
     """One variant under one load for one window (one round).
 
     ``latency_histogram`` is an encoded HdrHistogram of microseconds (mergeable);
     ``throughput_rps`` counts inferences (samples) per second over the exact window;
     ``cpu_ms_per_inference`` is the CPU time of the server's process tree;
-    ``error_example`` is the text of the first error.
+    ``error_example`` is the text of the first error. ``pss_bytes`` is the memory of that tree
+    after the window; ``energy_j`` what each counter of energy measured, of the whole machine;
+    ``missing`` names each source of figures that was not there, with the reason.
+
+    With a schedule (``arrivals``: its kind; ``rate_rps``: what it asks for) ``concurrency`` is 0
+    and latency runs from the scheduled instant; ``service_*`` is the time from the actual send.
+    Late sends left more than a millisecond after their instant; of ``late_sends``,
+    ``client_late_sends`` because the client itself was late, the rest for want of a free
+    connection. ``connections`` is how many it took.
     """
 
     variant: str
@@ -67,6 +94,19 @@ class LoadWindow(Record):
     server: ServerStatistics | None = None
     cpu_ms_per_inference: float | None = None
     error_example: str | None = None
+    arrivals: str | None = None
+    rate_rps: float | None = None
+    service_histogram: str | None = None
+    service_mean_ms: float | None = None
+    lateness_histogram: str | None = None
+    late_sends: int | None = None
+    client_late_sends: int | None = None
+    connections: int | None = None
+    pss_bytes: int | None = None
+    energy_j: dict[str, float] | None = None
+    energy_mj_per_inference: float | None = None
+    metrics: ServerMetrics | None = None
+    missing: dict[str, str] = {}
 
 
 class LatencySummary(Record):
@@ -79,11 +119,28 @@ class LatencySummary(Record):
     p99: Interval | None
 
 
+class LateSends(Record):
+    """The sends that left more than a millisecond after their scheduled instant.
+
+    ``share`` of all sends in [0, 1]; ``client`` of them because the client itself was late. The
+    lateness in milliseconds is that of all sends; p99 is None with too few of them.
+    """
+
+    count: int
+    client: int
+    share: float
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float
+
+
 class LevelSummary(Record):
     """One variant at one load over all its rounds.
 
     Throughput and latency intervals come from a bootstrap over rounds. ``stable`` says that
-    the rounds agree within the stability limit.
+    the rounds agree within the stability limit. ``pss_bytes`` is the highest of the rounds',
+    ``energy_mj_per_inference`` their median. With a schedule (``arrivals`` and ``rate_rps``,
+    as in LoadWindow) the service time stands beside the latency.
     """
 
     variant: str
@@ -99,6 +156,15 @@ class LevelSummary(Record):
     server: ServerStatistics | None = None
     cpu_ms_per_inference: float | None = None
     notes: tuple[str, ...] = ()
+    pss_bytes: int | None = None
+    energy_mj_per_inference: float | None = None
+    metrics: ServerMetrics | None = None
+    missing: dict[str, str] = {}
+    arrivals: str | None = None
+    rate_rps: float | None = None
+    service_ms: LatencySummary | None = None
+    late: LateSends | None = None
+    connections: int | None = None
 
 
 class MemoryUse(Record):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from trimton.core.errors import InfrastructureError
-from trimton.perf.load.closed_loop import Patience, run_closed_loop
-from trimton.perf.load.tally import Tally
+from trimton.perf.load.closed_loop import run_closed_loop
+from trimton.perf.load.connection import Connector
+from trimton.perf.load.http_connection import HttpConnector
+from trimton.perf.load.open_loop import CONNECTIONS_MAX, run_open_loop
+from trimton.perf.load.patience import Patience
+from trimton.perf.load.schedules import Arrivals, Instants
+from trimton.perf.load.span import Span
+from trimton.perf.load.tally import OnRequest, Tally
 from trimton.perf.measure.probes import CpuProbe, Probe, StatisticsProbe
 from trimton.perf.results import LoadWindow
 from trimton.perf.targets.endpoint import Endpoint
@@ -16,12 +24,21 @@ from trimton.perf.targets.endpoint import Endpoint
 
 @dataclass(frozen=True)
 class Load:
-    """What one window asks for: ``concurrency`` requests in flight for ``window_s``."""
+    """What one window asks for, after ``warmup_s`` of the same.
+
+    A closed loop of ``concurrency`` requests in flight, or an open loop where ``arrivals`` says
+    when requests come (``concurrency`` is then 0). It lasts ``window_s``, or ``request_count``
+    requests where that is given. ``seed`` and ``round`` choose the schedule, so that all arms of
+    a round get the same.
+    """
 
     concurrency: int
     round: int
     window_s: float
     warmup_s: float
+    arrivals: Arrivals | None = None
+    request_count: int | None = None
+    seed: int = 0
 
 
 class Arm(Protocol):
@@ -42,10 +59,11 @@ class Arm(Protocol):
 
 @dataclass(frozen=True)
 class HttpArm:
-    """A model served over KServe v2 HTTP.
+    """A model served over KServe v2, over HTTP unless a ``connector`` says otherwise.
 
-    ``requests`` are prepared by trimton.perf.load.requests; ``pid`` is the root of a local
+    ``requests`` are prepared for the connector's protocol; ``pid`` is the root of a local
     server's process tree (None for a remote server, whose CPU time cannot be read).
+    ``on_request`` is told of every counted success.
     """
 
     variant: str
@@ -55,6 +73,9 @@ class HttpArm:
     batch: int = 1
     pid: int | None = None
     patience: Patience = field(default_factory=Patience)
+    connector: Connector | None = None
+    connections_max: int = CONNECTIONS_MAX
+    on_request: OnRequest | None = None
 
     def measure(self, load: Load) -> LoadWindow:
         probes: list[Probe] = [StatisticsProbe(self.endpoint, self.model)]
@@ -65,26 +86,89 @@ class HttpArm:
             for probe in probes:
                 probe.before()
 
-        window = run_closed_loop(
-            self.endpoint.address,
-            self.requests,
-            load.concurrency,
-            window_s=load.window_s,
-            warmup_s=load.warmup_s,
-            patience=self.patience,
-            before_window=read_probes,
-        )
-        observed: dict[str, Any] = {}
+        tally, observed = self.run(load, before_window=read_probes)
         for probe in probes:
-            observed |= probe.after(window)
+            observed |= probe.after(tally)
         return window_record(
-            window,
+            tally,
             self,
             load,
-            where=f"the server at {self.endpoint.address}",
-            client_cpu_us_per_request=window.cpu_ns / max(window.requests, 1) / 1000,
+            where=f"the server at {self._connector.where}",
+            client_cpu_us_per_request=tally.cpu_ns / max(tally.requests, 1) / 1000,
             **observed,
         )
+
+    def run(
+        self,
+        load: Load,
+        *,
+        before_window: Callable[[], None] = lambda: None,
+        enough: Callable[[Span], bool] = lambda span: False,
+    ) -> tuple[Tally, dict[str, Any]]:
+        """Load without probes: the counts, and the fields of LoadWindow about the schedule.
+
+        ``enough`` may end an open loop early.
+        """
+        if load.arrivals is None:
+            return (
+                run_closed_loop(
+                    self._connector,
+                    self.requests,
+                    load.concurrency,
+                    window_s=load.window_s,
+                    warmup_s=load.warmup_s,
+                    request_count=load.request_count,
+                    patience=self.patience,
+                    before_window=before_window,
+                    on_request=self.on_request,
+                ),
+                {},
+            )
+        instants_ns, warmup_ns = schedules(load)
+        span = run_open_loop(
+            self._connector,
+            self.requests,
+            instants_ns,
+            warmup_ns=warmup_ns,
+            connections_max=self.connections_max,
+            patience=self.patience,
+            before_window=before_window,
+            enough=enough,
+            on_request=self.on_request,
+        )
+        return span, schedule_fields(span, load.arrivals)
+
+    @property
+    def _connector(self) -> Connector:
+        return self.connector or HttpConnector(self.endpoint.address)
+
+
+def schedules(load: Load) -> tuple[Instants, Instants]:
+    """The instants of the window and of the warm-up of an open loop."""
+    assert load.arrivals is not None, "a closed loop has no schedule"
+    window_seed, warmup_seed = np.random.SeedSequence([load.seed, load.round]).generate_state(2)
+    window_s = load.arrivals.duration_s(load.window_s)
+    if load.request_count is not None:
+        # A third more time than the mean rate needs, so that a Poisson process has enough.
+        window_s = max(window_s, 4 / 3 * load.request_count / load.arrivals.rate_rps + 1)
+    instants_ns = load.arrivals.instants_ns(window_s, int(window_seed))[: load.request_count]
+    if load.warmup_s == 0:
+        return instants_ns, instants_ns[:0]
+    return instants_ns, load.arrivals.instants_ns(load.warmup_s, int(warmup_seed))
+
+
+def schedule_fields(span: Span, arrivals: Arrivals) -> dict[str, Any]:
+    """The fields of LoadWindow that only a schedule gives."""
+    return {
+        "arrivals": arrivals.name,
+        "rate_rps": arrivals.rate_rps,
+        "service_histogram": span.service.histogram.encode(),
+        "service_mean_ms": span.service.mean_ms,
+        "lateness_histogram": span.lateness.histogram.encode(),
+        "late_sends": span.late_sends,
+        "client_late_sends": span.client_late,
+        "connections": span.connections,
+    }
 
 
 def window_record(
@@ -98,24 +182,29 @@ def window_record(
 ) -> LoadWindow:
     """The record of a closed ``window``; ``observed`` are fields that probes found.
 
+    A schedule lasts to its end, even where its last request was answered before.
+
     Raises InfrastructureError if no request succeeded: there is nothing to measure then.
     """
     if window.requests == 0:
         failed = sum(window.errors.values())
         reason = f"the first of {failed} errors is {window.error_example}" if failed else "no error"
         raise InfrastructureError(
-            f"{where} answered no request for {arm.variant!r} within {load.window_s:g} s "
+            f"{where} answered no request for {arm.variant!r} "
             f"({reason.rstrip('.')}); look into the server's log."
         )
+    duration_s = window.duration_s
+    if load.arrivals is not None and load.request_count is None:
+        duration_s = max(duration_s, load.arrivals.duration_s(load.window_s))
     return LoadWindow(
         variant=arm.variant,
         concurrency=load.concurrency,
         batch=arm.batch,
         round=load.round,
-        duration_s=window.duration_s,
+        duration_s=duration_s,
         requests=window.requests,
         errors=dict(window.errors),
-        throughput_rps=window.requests * arm.batch / window.duration_s,
+        throughput_rps=window.requests * arm.batch / duration_s,
         latency_histogram=window.histogram.encode(),
         latency_mean_ms=window.mean_latency_ms,
         client_cpu_us_per_request=client_cpu_us_per_request,

@@ -18,7 +18,8 @@ class Span(Tally):
     Where requests have a schedule, latency runs from the scheduled instant, and beside it stand
     the ``service`` times (from the actual send) and the ``lateness`` of the sends.
     ``client_late`` counts instants that the client itself noticed late; the other late sends
-    waited for a connection, because all were busy with the server.
+    waited for a connection, because all were busy with the server. ``connections`` is how many
+    were open in the end.
     """
 
     def __init__(self, count: int, *, on_request: OnRequest | None = None) -> None:
@@ -28,6 +29,7 @@ class Span(Tally):
         self.lateness = Latencies()
         self.late_sends = 0
         self.client_late = 0
+        self.connections = 0
 
     @property
     def outcomes(self) -> int:
