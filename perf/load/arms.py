@@ -17,7 +17,7 @@ from trimton.perf.load.patience import Patience
 from trimton.perf.load.schedules import Arrivals, Instants
 from trimton.perf.load.span import Span
 from trimton.perf.load.tally import OnRequest, Tally
-from trimton.perf.measure.probes import CpuProbe, Probe, StatisticsProbe
+from trimton.perf.measure.server_probes import ServerProbes, WatchedServer
 from trimton.perf.results import LoadWindow
 from trimton.perf.targets.endpoint import Endpoint
 
@@ -62,7 +62,8 @@ class HttpArm:
     """A model served over KServe v2, over HTTP unless a ``connector`` says otherwise.
 
     ``requests`` are prepared for the connector's protocol; ``pid`` is the root of a local
-    server's process tree (None for a remote server, whose CPU time cannot be read).
+    server's process tree (None for a remote server, whose CPU time cannot be read),
+    ``metrics_url`` is ``host:port`` of the server's Prometheus metrics, where it is known.
     ``on_request`` is told of every counted success.
     """
 
@@ -76,19 +77,14 @@ class HttpArm:
     connector: Connector | None = None
     connections_max: int = CONNECTIONS_MAX
     on_request: OnRequest | None = None
+    metrics_url: str | None = None
 
     def measure(self, load: Load) -> LoadWindow:
-        probes: list[Probe] = [StatisticsProbe(self.endpoint, self.model)]
-        if self.pid is not None:
-            probes.append(CpuProbe(self.pid, self.batch))
-
-        def read_probes() -> None:
-            for probe in probes:
-                probe.before()
-
-        tally, observed = self.run(load, before_window=read_probes)
-        for probe in probes:
-            observed |= probe.after(tally)
+        probes = ServerProbes(
+            WatchedServer(self.endpoint, self.model, self.batch, self.pid, self.metrics_url)
+        )
+        tally, observed = self.run(load, before_window=probes.before)
+        observed |= probes.after(tally)
         return window_record(
             tally,
             self,

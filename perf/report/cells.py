@@ -182,6 +182,13 @@ def _cpu(view: SpeedView) -> Cell:
     return _compared(view, "cpu_ms_per_inference", None if used is None else Interval(value=used))
 
 
+def _energy(view: SpeedView) -> Cell:
+    used = view.level.energy_mj_per_inference
+    return _compared(
+        view, "energy_mj_per_inference", None if used is None else Interval(value=used)
+    )
+
+
 def _requests(view: SpeedView) -> Cell:
     return Cell(f"{view.level.requests:,}")
 
@@ -203,6 +210,7 @@ SPEED_COLUMNS: Sequence[SpeedColumn] = (
         for name in ("p50", "p95", "p99")
     ),
     SpeedColumn("cpu", "Server CPU", "ms/inference", _cpu),
+    SpeedColumn("energy", "Energy", "mJ/inference", _energy),
     SpeedColumn("requests", "Requests", "", _requests),
     SpeedColumn("errors", "Errors", "", _errors),
     SpeedColumn("stable", "Stable", "", _stable),

@@ -8,10 +8,12 @@ from itertools import groupby
 from statistics import median
 
 from trimton.perf.measure.histogram import PERCENTILES, requests_needed
+from trimton.perf.measure.server_metrics import merge_metrics
 from trimton.perf.measure.server_statistics import merge_statistics
 from trimton.perf.results import Interval, LatencySummary, LevelSummary, LoadWindow
 from trimton.perf.stats.bootstrap import estimate
 from trimton.perf.stats.metrics import METRICS, Rounds
+from trimton.perf.stats.offered_load import offered_load, schedule_notes
 
 # perf_analyzer's rule: three windows agree within 10 % on throughput and latency.
 STABILITY_LIMIT = 0.10
@@ -23,7 +25,7 @@ CLIENT_CORE_LIMIT = 0.8
 def summarise_levels(
     windows: Sequence[LoadWindow], *, seed: int = 0, stability_limit: float = STABILITY_LIMIT
 ) -> tuple[LevelSummary, ...]:
-    """One LevelSummary for each variant, concurrency and batch, in the order of first appearance.
+    """One LevelSummary for each variant, load and batch, in the order of first appearance.
 
     A level is stable when at least three rounds were measured and the highest throughput and
     mean latency of a round are at most ``1 + stability_limit`` times the lowest.
@@ -35,8 +37,8 @@ def summarise_levels(
     )
 
 
-def _key(window: LoadWindow) -> tuple[str, int, int]:
-    return window.variant, window.concurrency, window.batch
+def _key(window: LoadWindow) -> tuple[str, int, str | None, float | None, int]:
+    return window.variant, window.concurrency, window.arrivals, window.rate_rps, window.batch
 
 
 def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
@@ -53,7 +55,7 @@ def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
         for name, value in spread.items()
         if value > stability_limit
     ]
-    cpu_ms = [w.cpu_ms_per_inference for w in windows if w.cpu_ms_per_inference is not None]
+    memory = [w.pss_bytes for w in windows if w.pss_bytes is not None]
     percentiles = {name: _estimate(f"latency_{name}_ms", rounds, seed) for name in PERCENTILES}
     mean = _estimate("latency_mean_ms", rounds, seed)
     throughput = _estimate("throughput_rps", rounds, seed)
@@ -71,14 +73,31 @@ def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
         stable=not unstable and len(windows) >= STABILITY_ROUNDS_MIN,
         client_cpu_us_per_request=median(w.client_cpu_us_per_request for w in windows),
         server=merge_statistics([w.server for w in windows if w.server is not None]),
-        cpu_ms_per_inference=median(cpu_ms) if cpu_ms else None,
-        notes=(*unstable, *_missing(rounds), *_client_limit(windows), *_failures(windows)),
+        cpu_ms_per_inference=_median_of("cpu_ms_per_inference", windows),
+        notes=(
+            *unstable,
+            *_missing(rounds),
+            *schedule_notes(windows),
+            *_client_limit(windows),
+            *_failures(windows),
+        ),
+        pss_bytes=max(memory, default=None),
+        energy_mj_per_inference=_median_of("energy_mj_per_inference", windows),
+        metrics=merge_metrics([w.metrics for w in windows if w.metrics is not None]),
+        missing={source: why for w in windows for source, why in w.missing.items()},
+        **offered_load(rounds, seed),
     )
 
 
 def _estimate(metric: str, rounds: Rounds, seed: int) -> Interval | None:
     statistic = METRICS[metric].statistic(rounds)
     return None if statistic is None else estimate(statistic, len(rounds.windows), seed)
+
+
+def _median_of(field: str, windows: Sequence[LoadWindow]) -> float | None:
+    """The median over the windows that know ``field``."""
+    known = [value for w in windows if (value := getattr(w, field)) is not None]
+    return median(known) if known else None
 
 
 def _spread(values: list[float]) -> float:

@@ -64,13 +64,14 @@ def _percentile(percentile: float, rounds: Rounds) -> Statistic | None:
     return percentile_of(*rounds.buckets, percentile)
 
 
-def _cpu(rounds: Rounds) -> Statistic | None:
-    values = [window.cpu_ms_per_inference for window in rounds.windows]
+def _every_round(field: str, rounds: Rounds) -> Statistic | None:
+    """The median of a field that a window may lack; None unless every round has it."""
+    values: list[float | None] = [getattr(window, field) for window in rounds.windows]
     known = [value for value in values if value]
     return median_of(known) if len(known) == len(values) else None
 
 
-# Throughput, mean latency and CPU are medians over rounds, because one disturbed round must not
+# Throughput, mean latency, CPU and energy are medians over rounds: one disturbed round must not
 # move them; percentiles are those of all requests of all rounds, to have enough behind them.
 METRICS: Mapping[str, Metric] = {
     "throughput_rps": Metric("inferences/s", True, _throughput),
@@ -79,5 +80,8 @@ METRICS: Mapping[str, Metric] = {
         f"latency_{name}_ms": Metric("ms", False, partial(_percentile, share))
         for name, share in PERCENTILES.items()
     },
-    "cpu_ms_per_inference": Metric("ms", False, _cpu),
+    "cpu_ms_per_inference": Metric("ms", False, partial(_every_round, "cpu_ms_per_inference")),
+    "energy_mj_per_inference": Metric(
+        "mJ", False, partial(_every_round, "energy_mj_per_inference")
+    ),
 }
