@@ -105,7 +105,14 @@ class ServedSubject:
             return HttpArm(self.name, self.endpoint, self.model, requests, batch)
         patience = Patience(is_alive=self.local.alive)
         return HttpArm(
-            self.name, self.endpoint, self.model, requests, batch, self.local.pid, patience
+            self.name,
+            self.endpoint,
+            self.model,
+            requests,
+            batch,
+            pid=self.local.pid,
+            patience=patience,
+            metrics_url=self.local.metrics_url,
         )
 
 

@@ -22,7 +22,7 @@ from trimton.perf.report.rows import (
 )
 
 _MODEL_KEYS = ("accuracy", "agreement", "sqnr", "size", "macs", "memory")
-_SPEED_KEYS = ("throughput", "p50", "p95", "p99", "errors")
+_SPEED_KEYS = ("throughput", "p50", "p95", "p99", "energy", "errors")
 
 # An underscore inside a word is plain text in GitHub's Markdown, at its edge it is emphasis.
 # A bracket matters only where it closes the text of a link.

@@ -40,6 +40,10 @@ def level_json(level: LevelSummary) -> dict[str, Any]:
         "stable": level.stable,
         "client_cpu_us_per_request": level.client_cpu_us_per_request,
         "cpu_ms_per_inference": level.cpu_ms_per_inference,
+        "energy_mj_per_inference": level.energy_mj_per_inference,
+        "server_pss_bytes": level.pss_bytes,
+        "server_metrics": level.metrics.model_dump() if level.metrics else None,
+        "missing": level.missing,
         "server": level.server.model_dump() if level.server else None,
         "notes": list(level.notes),
     }
