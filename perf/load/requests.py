@@ -1,4 +1,4 @@
-"""Inference requests as bytes, built once and sent many times.
+"""Inference requests as HTTP messages, built once and sent many times.
 
 Source: KServe v2 over HTTP with the binary tensor data extension: a JSON head that lists the
 tensors, then their packed values in the same order; ``Inference-Header-Content-Length`` says
@@ -7,41 +7,38 @@ where the head ends.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
-from trimton.core.errors import InputError
-from trimton.perf.targets.tensors import Array, TensorSpec, pack
+from trimton.perf.load.infer_request import InferRequest, RequestTensor, SharedSlice, infer_request
+from trimton.perf.targets.tensors import Array, TensorSpec
+
+Headers = Sequence[tuple[str, str]]
 
 # A generator that prepares more than this would compete with the server for memory.
-_MAX_PREPARED_BYTES = 256 * 2**20
+MAX_PREPARED_BYTES = 256 * 2**20
 
 
 def encode_body(inputs: Mapping[str, Array], specs: Sequence[TensorSpec]) -> tuple[bytes, int]:
     """The body of an inference request with binary outputs, and the length of its JSON head."""
-    by_name = {spec.name: spec for spec in specs}
-    tensors = []
-    payloads = []
-    for name, array in inputs.items():
-        if name not in by_name:
-            raise InputError(
-                f"{name!r} is no input of the model (inputs: {', '.join(sorted(by_name))})."
-            )
-        payload = pack(array, by_name[name].datatype)
-        payloads.append(payload)
-        tensors.append(
-            {
-                "name": name,
-                "shape": list(array.shape),
-                "datatype": by_name[name].datatype,
-                "parameters": {"binary_data_size": len(payload)},
-            }
-        )
-    head = json.dumps(
-        {"inputs": tensors, "parameters": {"binary_data_output": True}}, separators=(",", ":")
-    ).encode()
-    return b"".join((head, *payloads)), len(head)
+    return body_of(infer_request("", inputs, specs))
+
+
+def body_of(request: InferRequest) -> tuple[bytes, int]:
+    """The body of ``request``, and the length of its JSON head."""
+    head: dict[str, Any] = {"inputs": [_tensor(tensor) for tensor in request.inputs]}
+    if request.outputs:
+        head["outputs"] = [
+            {"name": name, "parameters": slot.parameters()}
+            for name, slot in request.outputs.items()
+        ]
+    head["parameters"] = {"binary_data_output": True, **request.parameters}
+    text = json.dumps(head, separators=(",", ":")).encode()
+    payloads = [tensor.content for tensor in request.inputs if isinstance(tensor.content, bytes)]
+    return b"".join((text, *payloads)), len(text)
 
 
 def infer_path(model: str, version: str | None = None) -> str:
@@ -50,20 +47,35 @@ def infer_path(model: str, version: str | None = None) -> str:
     return f"{base}/versions/{version}/infer" if version else f"{base}/infer"
 
 
-def encode_request(
-    host: str, model: str, inputs: Mapping[str, Array], specs: Sequence[TensorSpec]
+def encode_message(
+    request: InferRequest, host: str, headers: Headers = (), *, compressed: bool = False
 ) -> bytes:
-    """A whole HTTP/1.1 request, head and body, ready for the socket."""
-    body, head_length = encode_body(inputs, specs)
+    """``request`` as a whole HTTP/1.1 message, head and body, ready for the socket.
+
+    ``headers`` are sent besides; ``compressed`` packs the body with gzip.
+    """
+    body, head_length = body_of(request)
+    extra = list(headers)
+    if compressed:
+        body = gzip.compress(body, mtime=0)
+        extra.append(("Content-Encoding", "gzip"))
+    fields = "".join(f"{name}: {value}\r\n" for name, value in extra)
     head = (
-        f"POST {infer_path(model)} HTTP/1.1\r\n"
+        f"POST {infer_path(request.model)} HTTP/1.1\r\n"
         f"Host: {host}\r\n"
         "Content-Type: application/octet-stream\r\n"
         f"Inference-Header-Content-Length: {head_length}\r\n"
         f"Content-Length: {len(body)}\r\n"
-        "\r\n"
+        f"{fields}\r\n"
     )
-    return head.encode("ascii") + body
+    return head.encode("latin-1") + body
+
+
+def encode_request(
+    host: str, model: str, inputs: Mapping[str, Array], specs: Sequence[TensorSpec]
+) -> bytes:
+    """The request for ``inputs`` as a whole HTTP/1.1 message."""
+    return encode_message(infer_request(model, inputs, specs), host)
 
 
 def prepare_requests(
@@ -72,19 +84,36 @@ def prepare_requests(
     feeds: Iterable[Mapping[str, Array]],
     specs: Sequence[TensorSpec],
     *,
-    max_bytes: int = _MAX_PREPARED_BYTES,
+    max_bytes: int = MAX_PREPARED_BYTES,
 ) -> tuple[bytes, ...]:
-    """One request for each of ``feeds`` (inputs by name), at least one.
+    """One request for each of ``feeds`` (inputs by name), at least one; see within_memory."""
+    return within_memory((encode_request(host, model, feed, specs) for feed in feeds), max_bytes)
 
-    Stops before their total size exceeds ``max_bytes``, so that large samples do not fill
-    the memory that the server needs.
+
+def within_memory(
+    messages: Iterable[bytes], max_bytes: int = MAX_PREPARED_BYTES
+) -> tuple[bytes, ...]:
+    """At least the first of ``messages``, and more while their total size allows it.
+
+    So large samples do not fill the memory that the server needs.
     """
-    requests: list[bytes] = []
+    kept: list[bytes] = []
     total = 0
-    for feed in feeds:
-        request = encode_request(host, model, feed, specs)
-        total += len(request)
-        if requests and total > max_bytes:
+    for message in messages:
+        total += len(message)
+        if kept and total > max_bytes:
             break
-        requests.append(request)
-    return tuple(requests)
+        kept.append(message)
+    return tuple(kept)
+
+
+def _tensor(tensor: RequestTensor) -> dict[str, Any]:
+    content = tensor.content
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "datatype": tensor.datatype,
+        "parameters": content.parameters()
+        if isinstance(content, SharedSlice)
+        else {"binary_data_size": len(content)},
+    }

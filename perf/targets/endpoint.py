@@ -9,13 +9,14 @@ import http.client
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.requests import encode_body, infer_path
 from trimton.perf.targets.address import Address
 from trimton.perf.targets.tensors import Array, TensorSpec, unpack
+from trimton.perf.targets.tls import Tls
 
 _HEAD_LENGTH = "Inference-Header-Content-Length"
 _MAX_BATCH = "max_batch_size"
@@ -46,13 +47,24 @@ class Endpoint:
     when it answers that it does not know the model.
     """
 
-    def __init__(self, address: Address | str, *, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        address: Address | str,
+        *,
+        tls: Tls | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+        timeout_s: float = 60.0,
+    ) -> None:
         self.address = Address.parse(address) if isinstance(address, str) else address
-        self._connection = http.client.HTTPConnection(
-            self.address.host, self.address.port, timeout=timeout_s
+        self._headers = dict(headers)
+        host, port = self.address.host, self.address.port
+        self._connection = (
+            http.client.HTTPConnection(host, port, timeout=timeout_s)
+            if tls is None
+            else http.client.HTTPSConnection(host, port, timeout=timeout_s, context=tls.context())
         )
 
-    def __enter__(self) -> Endpoint:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,6 +126,15 @@ class Endpoint:
         )
         return answer.tensors(model)
 
+    def register_shared_memory(self, region: str, key: str, size_bytes: int) -> None:
+        """Let the server map the shared memory ``key`` under the name ``region``."""
+        body = json.dumps({"key": key, "offset": 0, "byte_size": size_bytes}).encode()
+        self._exchange("POST", _region_path(region, "register"), body).json()
+
+    def unregister_shared_memory(self, region: str) -> None:
+        """Let the server forget ``region``."""
+        self._exchange("POST", _region_path(region, "unregister")).json()
+
     def _get(self, path: str) -> dict[str, Any]:
         return self._exchange("GET", path).json()
 
@@ -140,7 +161,7 @@ class Endpoint:
             raise self._silent(error) from error
 
     def _send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> _Answer:
-        self._connection.request(method, path, body or None, dict(headers))
+        self._connection.request(method, path, body or None, self._headers | dict(headers))
         response = self._connection.getresponse()
         head_length = response.getheader(_HEAD_LENGTH)
         return _Answer(
@@ -212,6 +233,10 @@ class _Answer:
 
 def _model_path(model: str) -> str:
     return f"/v2/models/{quote(model, safe='')}"
+
+
+def _region_path(region: str, action: str) -> str:
+    return f"/v2/systemsharedmemory/region/{quote(region, safe='')}/{action}"
 
 
 def _tensor_spec(item: Mapping[str, Any]) -> TensorSpec:

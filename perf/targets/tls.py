@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from trimton.core.errors import InputError
+from trimton.core.errors import InfrastructureError, InputError
+from trimton.perf.targets.address import Address
+
+_SHOWN_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,3 +57,45 @@ class Tls:
                 f"{self.ca_file}: holds no usable certificates of authorities "
                 f"({error.strerror or error}); give a PEM file."
             ) from error
+
+
+def shown_certificate(address: Address, tls: Tls) -> tuple[str, str]:
+    """The certificate (PEM) that the server shows, unverified, and a name that it is made for.
+
+    For libraries that cannot leave out the verification: they may trust just this certificate.
+    Raises InfrastructureError when the server shows none.
+    """
+    context = replace(tls, insecure=True).context()
+    try:
+        certificate = ssl.DER_cert_to_PEM_cert(_shown(address, context)[0])
+        # Python reads the names of a certificate only once it is verified.
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=certificate)
+        _, known = _shown(address, context)
+    except OSError as error:
+        raise InfrastructureError(
+            f"the server at {address} shows no TLS certificate ({error.strerror or error}); "
+            "check that it runs and speaks TLS on this port."
+        ) from error
+    return certificate, next(_names(known), address.host)
+
+
+def _shown(address: Address, context: ssl.SSLContext) -> tuple[bytes, dict[str, Any]]:
+    """The certificate of a server, in DER and (where it is verified) as read by Python."""
+    with (
+        socket.create_connection((address.host, address.port), _SHOWN_TIMEOUT_S) as plain,
+        context.wrap_socket(plain, server_hostname=address.host) as secured,
+    ):
+        return secured.getpeercert(binary_form=True) or b"", secured.getpeercert() or {}
+
+
+def _names(certificate: dict[str, Any]) -> Iterator[str]:
+    """Names of hosts, the alternative ones first."""
+    for kind, name in certificate.get("subjectAltName", ()):
+        if kind in ("DNS", "IP Address"):
+            yield name
+    for part in certificate.get("subject", ()):
+        for kind, name in part:
+            if kind == "commonName":
+                yield name

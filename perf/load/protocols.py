@@ -1,0 +1,116 @@
+"""The protocols that a load can speak. A new one is a file of its own and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from trimton.core.errors import InputError
+from trimton.perf.load.connection import Connector
+from trimton.perf.load.grpc_connection import GrpcConnector
+from trimton.perf.load.grpc_requests import encode_grpc_message
+from trimton.perf.load.http_connection import HttpConnector
+from trimton.perf.load.infer_request import InferRequest, infer_request
+from trimton.perf.load.requests import encode_message, within_memory
+from trimton.perf.targets.access import Access
+from trimton.perf.targets.address import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT
+from trimton.perf.targets.endpoint import Endpoint
+from trimton.perf.targets.grpc_endpoint import GrpcEndpoint
+from trimton.perf.targets.model_endpoint import ModelEndpoint
+from trimton.perf.targets.tensors import Array, TensorSpec
+
+
+@dataclass(frozen=True)
+class WireProtocol:
+    """How to ask a server, connect to it and encode requests.
+
+    The boolean of ``connector`` and ``encode`` asks for gzip in the content of requests.
+    """
+
+    name: str
+    default_port: int
+    endpoint: Callable[[Access], ModelEndpoint]
+    connector: Callable[[Access, bool], Connector]
+    encode: Callable[[InferRequest, Access, bool], bytes]
+
+
+@dataclass(frozen=True)
+class PreparedLoad:
+    """What a mode of load needs: connections, and the requests to send over them in turn."""
+
+    connector: Connector
+    requests: tuple[bytes, ...]
+
+
+def _http_endpoint(access: Access) -> ModelEndpoint:
+    return Endpoint(access.address, tls=access.tls, headers=access.headers)
+
+
+def _http_connector(access: Access, compressed: bool) -> Connector:
+    return HttpConnector(access.address, access.tls)
+
+
+def _http_message(request: InferRequest, access: Access, compressed: bool) -> bytes:
+    return encode_message(request, str(access.address), access.headers, compressed=compressed)
+
+
+def _grpc_endpoint(access: Access) -> ModelEndpoint:
+    return GrpcEndpoint(access.address, tls=access.tls, headers=access.headers)
+
+
+def _grpc_connector(access: Access, compressed: bool) -> Connector:
+    encoding = (("grpc-encoding", "gzip"),) if compressed else ()
+    return GrpcConnector(access.address, access.tls, (*access.headers, *encoding))
+
+
+def _grpc_message(request: InferRequest, access: Access, compressed: bool) -> bytes:
+    return encode_grpc_message(request, compressed=compressed)
+
+
+PROTOCOLS: Mapping[str, WireProtocol] = {
+    protocol.name: protocol
+    for protocol in (
+        WireProtocol("http", DEFAULT_HTTP_PORT, _http_endpoint, _http_connector, _http_message),
+        WireProtocol("grpc", DEFAULT_GRPC_PORT, _grpc_endpoint, _grpc_connector, _grpc_message),
+    )
+}
+
+
+def protocol_named(name: str) -> WireProtocol:
+    """The protocol called ``name``; InputError for an unknown one."""
+    try:
+        return PROTOCOLS[name.lower()]
+    except KeyError:
+        raise InputError(
+            f"{name!r} is no protocol; choose one of {', '.join(PROTOCOLS)}."
+        ) from None
+
+
+def prepare_load(
+    protocol: WireProtocol,
+    access: Access,
+    model: str,
+    feeds: Iterable[Mapping[str, Array]],
+    specs: Sequence[TensorSpec],
+    *,
+    compressed: bool = False,
+) -> PreparedLoad:
+    """One request for each of ``feeds`` (inputs by name) that fits into memory, at least one.
+
+    Raises InputError for an input that is not in ``specs``, the inputs of the model, and for
+    TLS files that cannot be used.
+    """
+    requests = (infer_request(model, feed, specs) for feed in feeds)
+    return prepare_requests_of(protocol, access, requests, compressed=compressed)
+
+
+def prepare_requests_of(
+    protocol: WireProtocol,
+    access: Access,
+    requests: Iterable[InferRequest],
+    *,
+    compressed: bool = False,
+) -> PreparedLoad:
+    """As prepare_load, for requests that are there already (with shared memory, for example)."""
+    messages = (protocol.encode(request, access, compressed) for request in requests)
+    return PreparedLoad(protocol.connector(access, compressed), within_memory(messages))
