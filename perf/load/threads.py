@@ -12,6 +12,7 @@ from time import monotonic_ns
 
 from trimton.core.errors import InputError
 from trimton.perf.load.arms import Load, window_record
+from trimton.perf.load.span import Span
 from trimton.perf.load.window import Window
 from trimton.perf.results import LoadWindow
 from trimton.perf.targets.in_process import InProcessModel
@@ -32,11 +33,24 @@ class InProcessArm:
     batch: int = 1
 
     def measure(self, load: Load) -> LoadWindow:
-        """See trimton.perf.load.arms.Arm."""
+        """See trimton.perf.load.arms.Arm.
+
+        Raises InputError for a schedule: without a server there is no one to send to.
+        """
+        if load.arrivals is not None:
+            raise InputError(
+                f"{self.model.path}: a model in this process is loaded by concurrency; for a "
+                "request rate give a model folder, or a served model with --url."
+            )
         if load.warmup_s > 0:
-            self._run(load.concurrency, load.warmup_s)
+            self._run(load.concurrency, Window(int(load.warmup_s * 1e9), load.concurrency))
         before_ns = time.process_time_ns()
-        window, client_cpu_ns = self._run(load.concurrency, load.window_s)
+        if load.request_count is None:
+            tally: Window | Span = Window(int(load.window_s * 1e9), load.concurrency)
+        else:
+            tally = Span(load.request_count)
+            tally.open(monotonic_ns())
+        window, client_cpu_ns = self._run(load.concurrency, tally, load.request_count)
         model_cpu_ns = time.process_time_ns() - before_ns - client_cpu_ns
         answers = max(window.all_answers, 1)
         return window_record(
@@ -48,17 +62,23 @@ class InProcessArm:
             cpu_ms_per_inference=model_cpu_ns / answers / self.batch / 1e6,
         )
 
-    def _run(self, concurrency: int, duration_s: float) -> tuple[Window, int]:
-        """The closed window, and the CPU nanoseconds that the threads used outside the model."""
-        window = Window(int(duration_s * 1e9), settle=concurrency)
+    def _run(
+        self, concurrency: int, window: Window | Span, count: int | None = None
+    ) -> tuple[Window | Span, int]:
+        """Load until ``window`` is closed or for ``count`` requests.
+
+        Returns ``window``, and the CPU nanoseconds that the threads used outside the model.
+        """
         lock = threading.Lock()
-        feeds = itertools.cycle(self.feeds)
+        feeds = itertools.islice(itertools.cycle(self.feeds), count)
 
         def call_until_closed() -> int:
             model_cpu_ns = 0
             while not window.is_closed:
                 with lock:
-                    feed = next(feeds)
+                    feed = next(feeds, None)
+                if feed is None:
+                    break
                 cpu_ns, started_ns = time.thread_time_ns(), monotonic_ns()
                 failure = None
                 try:

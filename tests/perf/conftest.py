@@ -209,6 +209,11 @@ class Scripts:
         special = REACTIONS[reaction] if isinstance(reaction, str) else reaction
         return self.start(lambda number: special if number % period == period - 1 else ok)
 
+    @staticmethod
+    def reaction(name: str) -> Reaction:
+        """A reaction by its name."""
+        return REACTIONS[name]
+
     answer = staticmethod(answer)
     slowly = staticmethod(slowly)
 

@@ -178,3 +178,34 @@ def test_the_event_loop_policy_of_the_program_stays(scripts):
     load(scripts.always("ok"), window_s=0.05)
     assert asyncio.get_event_loop_policy() is before
     assert "uvloop" not in type(before).__module__
+
+
+def test_a_given_number_of_requests_is_sent_exactly_and_all_of_them_count(scripts):
+    server = scripts.one_in(10, scripts.answer(500, {"error": "on purpose"}))
+    span = load(server, concurrency=4, request_count=200)
+    assert len(server.requests) == 200
+    assert (span.requests, dict(span.errors)) == (180, {"HTTP 500": 20})
+    # No idle time: one request after the other fills the span of each connection.
+    assert span.latencies.total_ns / 4 <= span.duration_s * 1e9
+
+
+def test_fewer_requests_than_connections_end_too(scripts):
+    server = scripts.always("ok")
+    assert load(server, concurrency=8, request_count=3).requests == 3
+    assert len(server.requests) == 3
+
+
+def test_a_server_restarted_late_in_a_load_has_its_full_grace(scripts):
+    """The grace runs from the loss, not from when the connections were made."""
+    revived = []
+
+    def restart() -> None:
+        server.stop()
+        time.sleep(0.2)
+        revived.append(scripts.start(lambda number: scripts.slowly(0.001), server.address.port))
+
+    server = scripts.start(lambda number: scripts.slowly(0.01))
+    threading.Timer(0.8, restart).start()
+    window = load(server, window_s=1.5, patience=Patience(server_gone_s=0.6))
+    assert len(revived[0].requests) > 0
+    assert window.errors["connection refused"] >= 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from trimton.core.errors import InputError
-from trimton.perf.load.arms import Load
+from trimton.perf.load.arms import Load, schedules
 from trimton.perf.load.rounds import measure_rounds
+from trimton.perf.load.schedules import PoissonRate
 from trimton.perf.measure.histogram import LatencyHistogram
 from trimton.perf.results import LoadWindow
 
@@ -95,3 +96,30 @@ def test_a_plan_that_measures_nothing_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         run(calls, **options)
     assert not calls
+
+
+def test_a_rate_is_a_level_like_any_other_and_all_arms_get_the_same_schedule():
+    loads: list[Load] = []
+
+    class Listening(RecordingArm):
+        def measure(self, load: Load) -> LoadWindow:
+            loads.append(load)
+            return (
+                super()
+                .measure(load)
+                .model_copy(update={"arrivals": load.arrivals.name, "rate_rps": 100.0})
+            )
+
+    arms = [Listening(variant, []) for variant in "ab"]
+    rates = [PoissonRate(100.0)]
+    plan = {"levels": rates, "rounds": 3, "window_s": 1.0, "warmup_s": 0.5, "seed": 7}
+    windows = measure_rounds(arms, **plan)
+    assert {load.concurrency for load in loads} == {0}
+    schedules_of_round = [
+        [schedules(load)[0].tolist() for load in loads if load.round == index] for index in range(3)
+    ]
+    assert all(first == second for first, second in schedules_of_round)
+    assert len({tuple(first) for first, _ in schedules_of_round}) == 3
+    loads.clear()
+    assert measure_rounds(arms, **plan, done=windows) == windows
+    assert not loads

@@ -9,8 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from trimton.core.errors import InfrastructureError
+from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.arms import Load
+from trimton.perf.load.schedules import ConstantRate
 from trimton.perf.load.threads import InProcessArm
 from trimton.perf.measure.histogram import LatencyHistogram
 from trimton.perf.targets.in_process import InProcessModel
@@ -57,3 +58,18 @@ def test_a_model_that_refuses_everything_is_an_error(model):
     arm = InProcessArm("m", model, [{"x": np.ones((1, 63), np.float32)}])
     with pytest.raises(InfrastructureError, match="answered no request for 'm'"):
         arm.measure(Load(concurrency=2, round=0, window_s=0.1, warmup_s=0))
+
+
+def test_a_given_number_of_requests_is_made_exactly(model):
+    arm = InProcessArm("m", model, [{"x": np.ones((1, 64), np.float32)}])
+    load = Load(concurrency=3, round=0, window_s=1, warmup_s=0, request_count=50)
+    window = arm.measure(load)
+    assert window.requests == 50
+    assert window.throughput_rps == pytest.approx(50 / window.duration_s)
+
+
+def test_a_rate_needs_a_server(model):
+    arm = InProcessArm("m", model, [{"x": np.ones((1, 64), np.float32)}])
+    load = Load(concurrency=0, round=0, window_s=1, warmup_s=0, arrivals=ConstantRate(10))
+    with pytest.raises(InputError, match="loaded by concurrency"):
+        arm.measure(load)
