@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from trimton.core.errors import InputError
@@ -12,6 +13,7 @@ from trimton.perf.load.grpc_requests import encode_grpc_message
 from trimton.perf.load.http_connection import HttpConnector
 from trimton.perf.load.infer_request import InferRequest, infer_request
 from trimton.perf.load.requests import encode_message, within_memory
+from trimton.perf.load.shared_memory import in_shared_memory, sizes_of_outputs
 from trimton.perf.targets.access import Access
 from trimton.perf.targets.address import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT
 from trimton.perf.targets.endpoint import Endpoint
@@ -114,3 +116,26 @@ def prepare_requests_of(
     """As prepare_load, for requests that are there already (with shared memory, for example)."""
     messages = (protocol.encode(request, access, compressed) for request in requests)
     return PreparedLoad(protocol.connector(access, compressed), within_memory(messages))
+
+
+@contextmanager
+def shared_memory_load(
+    protocol: WireProtocol,
+    access: Access,
+    endpoint: ModelEndpoint,
+    model: str,
+    feeds: Sequence[Mapping[str, Array]],
+    *,
+    batch: int,
+    in_flight: int,
+) -> Iterator[PreparedLoad]:
+    """As prepare_load, with inputs and outputs in system shared memory until the block ends.
+
+    ``in_flight`` is the most requests that will be under way at once. See
+    trimton.perf.load.shared_memory for what is raised.
+    """
+    specs = endpoint.model_metadata(model).inputs
+    sizes = sizes_of_outputs(endpoint, model, feeds, batch)
+    requests = [infer_request(model, feed, specs) for feed in feeds]
+    with in_shared_memory(endpoint, requests, sizes, in_flight=in_flight) as shared:
+        yield prepare_requests_of(protocol, access, shared)

@@ -177,8 +177,9 @@ class GrpcEndpoint:
                 f"what answers at {self.address} speaks HTTP, not gRPC; give the gRPC port of "
                 f"the server (usually {DEFAULT_GRPC_PORT})."
             )
+        reason = words.lower().rsplit(": ", 1)[-1]
         return InfrastructureError(
-            f"the server at {self.address} does not answer over gRPC ({words.lower().rsplit(': ', 1)[-1]}); "
+            f"the server at {self.address} does not answer over gRPC ({reason}); "
             "check that it runs and that this is its gRPC address."
         )
 
