@@ -1,0 +1,76 @@
+"""Allocation: how many sets each group keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+
+from trimton.core.errors import InputError
+from trimton.transforms.graph.edit import Array
+from trimton.transforms.prune.groups import Group
+from trimton.transforms.prune.settings import PruneSettings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked of one group, and what it gets: numbers of sets kept, and why they differ."""
+
+    wanted: int
+    kept: int
+    why: str | None = None
+
+
+# Groups and the scores of their sets -> how many sets each would keep, were all counts possible.
+Allocation = Callable[[Sequence[Group], Sequence[Array], float], Sequence[int]]
+
+
+def uniform(groups: Sequence[Group], scores: Sequence[Array], ratio: float) -> Sequence[int]:
+    """The same share of every group goes."""
+    return [len(group.sets) - round(ratio * len(group.sets)) for group in groups]
+
+
+def global_(groups: Sequence[Group], scores: Sequence[Array], ratio: float) -> Sequence[int]:
+    """The least important channels of the model go, whichever group they are in."""
+    if not groups:
+        return []
+    flat = np.concatenate(list(scores))
+    widths = np.repeat([group.width for group in groups], [len(group.sets) for group in groups])
+    owner = np.repeat(np.arange(len(groups)), [len(group.sets) for group in groups])
+    order = np.argsort(flat, kind="stable")
+    gone = order[np.cumsum(widths[order]) <= round(ratio * widths.sum())]
+    lost = np.bincount(owner[gone], minlength=len(groups))
+    return [len(group.sets) - int(lost[number]) for number, group in enumerate(groups)]
+
+
+ALLOCATIONS: Mapping[str, Allocation] = {"uniform": uniform, "global": global_}
+
+
+def allocate(
+    groups: Sequence[Group], scores: Sequence[Array], settings: PruneSettings
+) -> list[Request]:
+    """How many sets each group keeps; raises InputError for an unknown allocation."""
+    if settings.allocation not in ALLOCATIONS:
+        names = ", ".join(ALLOCATIONS)
+        raise InputError(f"allocation {settings.allocation!r} is not known; choose {names}.")
+    wanted = ALLOCATIONS[settings.allocation](groups, scores, settings.ratio)
+    return [_possible(g, int(w), settings) for g, w in zip(groups, wanted, strict=True)]
+
+
+def _possible(group: Group, wanted: int, settings: PruneSettings) -> Request:
+    """The nearest count of whole blocks of channels, at least the minimum."""
+    size = len(group.sets)
+    step = settings.multiple // gcd(settings.multiple, group.width)
+    blocks = max(1, int(wanted / step + 0.5)) * step
+    lowest = min(size, -(-settings.min_kept // group.width))
+    kept = min(size, max(blocks, -(-lowest // step) * step))
+    if wanted < lowest:
+        channels = lowest * group.width
+        reason = f"at least {channels} of its channels must stay, and the ratio left fewer"
+        return Request(wanted, kept, reason)
+    if kept == size and wanted < size:
+        reason = f"its {group.channels} channels are too few for blocks of {settings.multiple}"
+        return Request(wanted, kept, reason)
+    return Request(wanted, kept)
