@@ -106,14 +106,19 @@ def ratio(variant: Statistic, baseline: Statistic, rounds: int, seed: int) -> In
     if value_variant <= 0 or value_baseline <= 0:
         raise ValueError(f"a ratio needs positive values, not {value_variant}/{value_baseline}")
     value = value_variant / value_baseline
-    if rounds < 2:
+    error = log_ratio_error(variant, baseline, rounds, seed)
+    if error is None:
         return Interval(value=value)
-    weights = resample_weights(rounds, seed)
-    spread = _half_width(np.log(variant(weights)) - np.log(baseline(weights)), rounds)
+    spread = float(student_t.ppf((1 + CONFIDENCE) / 2, rounds - 1)) * error
     return Interval(value=value, low=value * exp(-spread), high=value * exp(spread))
 
 
-def _half_width(resampled_logs: Vector, rounds: int) -> float:
-    """Half the width of the interval on the logarithmic scale."""
-    quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, rounds - 1))
-    return quantile * sqrt(rounds / (rounds - 1)) * float(np.std(resampled_logs))
+def log_ratio_error(
+    variant: Statistic, baseline: Statistic, rounds: int, seed: int
+) -> float | None:
+    """The standard error of ``log(variant / baseline)``; unknown (None) for a single round."""
+    if rounds < 2:
+        return None
+    weights = resample_weights(rounds, seed)
+    resampled_logs = np.log(variant(weights)) - np.log(baseline(weights))
+    return sqrt(rounds / (rounds - 1)) * float(np.std(resampled_logs))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from math import isfinite
 
 from trimton.perf.results import Interval, LoadWindow, MetricComparison, Outcome
-from trimton.perf.stats.bootstrap import ratio, value_of
+from trimton.perf.stats.bootstrap import log_ratio_error, value_of
 from trimton.perf.stats.metrics import METRICS, Metric, Rounds
+from trimton.perf.stats.paired import RatioEstimate, paired_ratio
+from trimton.perf.stats.quantiles import Quantile, fixed
 
 # Differences below this share are of no practical use, however surely they are measured.
 EQUIVALENCE_MARGIN = 0.03
@@ -19,11 +22,14 @@ def compare_variants(
     variant: str,
     seed: int = 0,
     margin: float = EQUIVALENCE_MARGIN,
+    quantile: Quantile = fixed,
+    metrics: Collection[str] = tuple(METRICS),
 ) -> tuple[MetricComparison, ...]:
-    """Every metric of METRICS at every concurrency that both variants were loaded with.
+    """Every one of ``metrics`` (names of METRICS) at every concurrency that both variants were loaded with.
 
     Only rounds that both have count, as pairs. A metric that one side lacks (a percentile with
-    too few requests behind it, CPU time of a remote server) is left out.
+    too few requests behind it, CPU time of a remote server) is left out. ``quantile`` decides how
+    wide the intervals are: the default is for a number of rounds that was fixed before.
     """
     comparisons = []
     levels = dict.fromkeys(w.concurrency for w in windows if w.variant == baseline)
@@ -34,10 +40,10 @@ def compare_variants(
         if not common:
             continue
         before, after = (Rounds.of([side[r] for r in common]) for side in sides)
-        for name, metric in METRICS.items():
-            found = _compare(name, metric, before, after, concurrency, seed, margin)
-            if found is not None:
-                comparisons.append(found)
+        for name in metrics:
+            estimate = _estimate(METRICS[name], before, after, seed)
+            if estimate is not None:
+                comparisons.append(_comparison(name, estimate, concurrency, margin, quantile))
     return tuple(comparisons)
 
 
@@ -60,29 +66,44 @@ def judge(interval: Interval, *, higher_is_better: bool, margin: float) -> Outco
     return "inconclusive"
 
 
-def _compare(
-    name: str,
-    metric: Metric,
-    before: Rounds,
-    after: Rounds,
-    concurrency: int,
-    seed: int,
-    margin: float,
-) -> MetricComparison | None:
-    baseline, variant = metric.statistic(before), metric.statistic(after)
-    if baseline is None or variant is None:
+def _estimate(metric: Metric, before: Rounds, after: Rounds, seed: int) -> RatioEstimate | None:
+    """From the pairs of rounds; where a round is too short for a percentile, from all together."""
+    values = metric.per_round(after), metric.per_round(before)
+    if values[0] is not None and values[1] is not None:
+        return paired_ratio(values[0], values[1])
+    variant, baseline = metric.statistic(after), metric.statistic(before)
+    if variant is None or baseline is None:
         return None
     rounds = len(before.windows)
-    found = ratio(variant, baseline, rounds, seed)
-    interval = None if found.low is None or found.high is None else (found.low, found.high)
+    return RatioEstimate(
+        baseline=value_of(baseline, rounds),
+        variant=value_of(variant, rounds),
+        standard_error=log_ratio_error(variant, baseline, rounds, seed),
+        effective_rounds=rounds,
+    )
+
+
+def _comparison(
+    name: str, estimate: RatioEstimate, concurrency: int, margin: float, quantile: Quantile
+) -> MetricComparison:
+    metric = METRICS[name]
+    reach = quantile(estimate.effective_rounds)
+    # So few rounds allow no answer where the quantile is infinite.
+    interval = estimate.interval(reach) if isfinite(reach) else None
+    detectable = estimate.detectable(reach)
+    low, high = interval or (None, None)
+    found = Interval(value=estimate.ratio, low=low, high=high)
     return MetricComparison(
         name=f"{name}@{concurrency}",
         unit=metric.unit,
         higher_is_better=metric.higher_is_better,
-        baseline=value_of(baseline, rounds),
-        variant=value_of(variant, rounds),
-        ratio=found.value,
+        baseline=estimate.baseline,
+        variant=estimate.variant,
+        ratio=estimate.ratio,
         interval=interval,
         outcome=judge(found, higher_is_better=metric.higher_is_better, margin=margin),
         concurrency=concurrency,
+        detectable_pct=(
+            None if detectable is None or not isfinite(detectable) else 100 * (detectable - 1)
+        ),
     )

@@ -43,19 +43,16 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Metric:
-    """``statistic`` gives None where the rounds do not carry the metric."""
+    """One figure of a load.
+
+    ``per_round`` gives one value for each round, ``statistic`` one over all rounds; each is None
+    where the rounds do not carry it.
+    """
 
     unit: str
     higher_is_better: bool
+    per_round: Callable[[Rounds], list[float] | None]
     statistic: Callable[[Rounds], Statistic | None]
-
-
-def _throughput(rounds: Rounds) -> Statistic:
-    return median_of([window.throughput_rps for window in rounds.windows])
-
-
-def _mean_latency(rounds: Rounds) -> Statistic:
-    return median_of([window.latency_mean_ms for window in rounds.windows])
 
 
 def _percentile(percentile: float, rounds: Rounds) -> Statistic | None:
@@ -64,24 +61,41 @@ def _percentile(percentile: float, rounds: Rounds) -> Statistic | None:
     return percentile_of(*rounds.buckets, percentile)
 
 
-def _every_round(field: str, rounds: Rounds) -> Statistic | None:
-    """The median of a field that a window may lack; None unless every round has it."""
-    values: list[float | None] = [getattr(window, field) for window in rounds.windows]
+def _percentile_of_each(percentile: float, rounds: Rounds) -> list[float] | None:
+    if min(window.requests for window in rounds.windows) < requests_needed(percentile):
+        return None
+    each = np.eye(len(rounds.windows), dtype=np.int64)
+    return [float(value) for value in percentile_of(*rounds.buckets, percentile)(each)]
+
+
+def _field(name: str, rounds: Rounds) -> list[float] | None:
+    """A field of every round; None unless all know it."""
+    values: list[float | None] = [getattr(window, name) for window in rounds.windows]
     known = [value for value in values if value]
-    return median_of(known) if len(known) == len(values) else None
+    return known if len(known) == len(values) else None
+
+
+def _median(name: str, rounds: Rounds) -> Statistic | None:
+    values = _field(name, rounds)
+    return None if values is None else median_of(values)
+
+
+def _of_rounds(name: str, unit: str, *, higher_is_better: bool = False) -> Metric:
+    """A metric that is a field of LoadWindow, the median over rounds."""
+    return Metric(unit, higher_is_better, partial(_field, name), partial(_median, name))
 
 
 # Throughput, mean latency, CPU and energy are medians over rounds: one disturbed round must not
 # move them; percentiles are those of all requests of all rounds, to have enough behind them.
 METRICS: Mapping[str, Metric] = {
-    "throughput_rps": Metric("inferences/s", True, _throughput),
-    "latency_mean_ms": Metric("ms", False, _mean_latency),
+    "throughput_rps": _of_rounds("throughput_rps", "inferences/s", higher_is_better=True),
+    "latency_mean_ms": _of_rounds("latency_mean_ms", "ms"),
     **{
-        f"latency_{name}_ms": Metric("ms", False, partial(_percentile, share))
+        f"latency_{name}_ms": Metric(
+            "ms", False, partial(_percentile_of_each, share), partial(_percentile, share)
+        )
         for name, share in PERCENTILES.items()
     },
-    "cpu_ms_per_inference": Metric("ms", False, partial(_every_round, "cpu_ms_per_inference")),
-    "energy_mj_per_inference": Metric(
-        "mJ", False, partial(_every_round, "energy_mj_per_inference")
-    ),
+    "cpu_ms_per_inference": _of_rounds("cpu_ms_per_inference", "ms"),
+    "energy_mj_per_inference": _of_rounds("energy_mj_per_inference", "mJ"),
 }

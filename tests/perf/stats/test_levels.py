@@ -150,11 +150,12 @@ def test_a_faster_variant_is_better_in_throughput_and_latency():
     windows = rounds("a", [100, 101, 99, 100]) + rounds("b", [150, 152, 149, 150])
     found = {m.name: m for m in compare_variants(windows, baseline="a", variant="b")}
     throughput, latency = found["throughput_rps@1"], found["latency_p99_ms@1"]
-    assert throughput.ratio == pytest.approx(1.5)
+    assert throughput.ratio == pytest.approx(1.5, rel=5e-3)
     assert throughput.interval[0] < 1.5 < throughput.interval[1]
     assert throughput.outcome == latency.outcome == "better"
     assert latency.ratio == pytest.approx(1 / 1.5, rel=1e-2)
-    assert (throughput.baseline, throughput.variant) == (100, 150)
+    assert (throughput.baseline, throughput.variant) == pytest.approx((100, 150), rel=5e-3)
+    assert throughput.ratio == pytest.approx(throughput.variant / throughput.baseline)
     assert "cpu_ms_per_inference@1" not in found
 
 
@@ -166,7 +167,7 @@ def test_only_rounds_and_loads_that_both_have_are_compared():
     ]
     found = compare_variants(windows, baseline="a", variant="b")
     assert {metric.concurrency for metric in found} == {1}
-    assert found[0].baseline == 100
+    assert found[0].baseline == pytest.approx(100)
 
 
 def test_a_metric_that_one_side_lacks_is_left_out():
@@ -181,13 +182,13 @@ def test_a_metric_that_one_side_lacks_is_left_out():
 def test_equal_variants_are_called_better_or_worse_in_at_most_one_of_twenty():
     generator = np.random.default_rng(3)
     alarms = 0
-    for trial in range(200):
+    for _ in range(400):
         noise = 100 * np.exp(generator.normal(0, 0.04, (2, 6)))
-        windows = rounds("a", noise[0], requests=20) + rounds("b", noise[1], requests=20)
-        [throughput] = [
-            metric
-            for metric in compare_variants(windows, baseline="a", variant="b", seed=trial)
-            if metric.name == "throughput_rps@1"
-        ]
+        [throughput] = compare_variants(
+            rounds("a", noise[0], requests=1) + rounds("b", noise[1], requests=1),
+            baseline="a",
+            variant="b",
+            metrics=("throughput_rps",),
+        )
         alarms += throughput.outcome in ("better", "worse")
-    assert alarms <= 10
+    assert alarms <= 20
