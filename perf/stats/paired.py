@@ -3,7 +3,9 @@
 The two windows of a round follow each other directly, so that a slow drift of the machine is in
 both and leaves their ratio alone. Over the rounds the ratio is a trimmed mean on the logarithmic
 scale, and its standard error comes from the winsorised values (Tukey and McLaughlin 1963; Yuen
-1974): one round that another program disturbed moves neither.
+1974): from eight rounds on, one that another program disturbed moves neither. Their quotient has heavier tails
+than Student's t with as many degrees of freedom as rounds are kept, less one; with 0.8 of these
+it has the tails that it should (simulated for up to 30 rounds, see ``benchmarks/false_alarms.py``).
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student_t
 
-# Cut from each end. With fewer than five rounds nothing is.
+# Cut from each end, of so many rounds or more: of fewer, what is left would say too little.
 TRIMMED_SHARE = 0.2
+TRIMMED_ROUNDS_MIN = 8
+_FREEDOM_OF_TRIMMED = 0.8
 POWER = 0.8
 
 
@@ -24,14 +28,14 @@ POWER = 0.8
 class RatioEstimate:
     """``variant / baseline`` on the logarithmic scale, and how sure it is.
 
-    ``standard_error`` is None for a single round; ``effective_rounds`` less one are its degrees
-    of freedom. ``baseline`` and ``variant`` are the values whose ratio it is.
+    ``standard_error`` is None for a single round; ``effective_rounds`` less one are its degrees of
+    freedom. ``baseline`` and ``variant`` are the values whose ratio it is.
     """
 
     baseline: float
     variant: float
     standard_error: float | None
-    effective_rounds: int
+    effective_rounds: float
 
     @property
     def ratio(self) -> float:
@@ -52,7 +56,7 @@ class RatioEstimate:
         """
         if self.standard_error is None:
             return None
-        reach = float(student_t.ppf(POWER, max(self.effective_rounds - 1, 1)))
+        reach = float(student_t.ppf(POWER, self.effective_rounds - 1))
         needed = (quantile + reach) * self.standard_error if self.standard_error else 0.0
         return _exp(needed)
 
@@ -68,16 +72,18 @@ def paired_ratio(variant: npt.ArrayLike, baseline: npt.ArrayLike) -> RatioEstima
     logs = np.log(after) - np.log(before)
     order = np.argsort(logs, kind="stable")
     rounds = len(logs)
-    cut = int(TRIMMED_SHARE * rounds)
+    cut = int(TRIMMED_SHARE * rounds) if rounds >= TRIMMED_ROUNDS_MIN else 0
     kept = order[cut : rounds - cut]
     winsorised = logs.clip(logs[kept[0]], logs[kept[-1]])
     return RatioEstimate(
         baseline=exp(float(np.log(before[kept]).mean())),
         variant=exp(float(np.log(after[kept]).mean())),
         standard_error=(
-            float(winsorised.std(ddof=1)) * sqrt(rounds) / len(kept) if rounds > 1 else None
+            sqrt(float(winsorised.var()) * rounds / (len(kept) * (len(kept) - 1)))
+            if rounds > 1
+            else None
         ),
-        effective_rounds=len(kept),
+        effective_rounds=1 + (len(kept) - 1) * (_FREEDOM_OF_TRIMMED if cut else 1),
     )
 
 

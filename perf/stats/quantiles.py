@@ -24,19 +24,19 @@ from math import inf, sqrt
 from scipy.stats import t as student_t
 
 # Rounds -> standard errors. Infinite where so few rounds allow no answer.
-Quantile = Callable[[int], float]
+Quantile = Callable[[float], float]
 
 ERROR_RATE = 0.05
 # Differences worth finding are one or two standard deviations of a round.
 PRIOR_ROUNDS = 0.5
 
 
-def fixed(rounds: int, error_rate: float = ERROR_RATE) -> float:
+def fixed(rounds: float, error_rate: float = ERROR_RATE) -> float:
     """Student's quantile for an interval of confidence ``1 - error_rate``, asked for once."""
     return float(student_t.ppf(1 - error_rate / 2, rounds - 1)) if rounds > 1 else inf
 
 
-def always_valid(rounds: int, error_rate: float = ERROR_RATE) -> float:
+def always_valid(rounds: float, error_rate: float = ERROR_RATE) -> float:
     """The quantile for an interval that may be looked at after every round."""
     if rounds < 2:
         return inf
