@@ -122,8 +122,7 @@ class Http2Connection(asyncio.Protocol):
         On a connection that was lost meanwhile the stream fails, but not within this call.
         """
         if not self.is_open:
-            lost = "the connection was lost before the request was sent"
-            asyncio.get_running_loop().call_soon(stream.on_failure, CLOSED, lost)
+            self._fail_soon(stream)
             return
         stream_id = self._next_id
         self._next_id = stream_id + 2
@@ -149,7 +148,10 @@ class Http2Connection(asyncio.Protocol):
             self._send(stream, memoryview(message))
 
     def send(self, stream: Http2Stream, message: bytes) -> None:
-        """Send more content on a stream whose side of ours is still open."""
+        """Send more content on a stream whose side of ours is still open; see request."""
+        if stream.id not in self._streams:
+            self._fail_soon(stream)
+            return
         self._send(stream, memoryview(bytes(stream.pending) + message))
 
     def cancel(self, stream: Http2Stream) -> None:
@@ -342,6 +344,10 @@ class Http2Connection(asyncio.Protocol):
     def _send_blocked(self) -> None:
         for stream in list(self._blocked.values()):
             self._send(stream, stream.pending)
+
+    def _fail_soon(self, stream: Http2Stream) -> None:
+        lost = "the connection was lost before the request was sent"
+        asyncio.get_running_loop().call_soon(stream.on_failure, CLOSED, lost)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and self.is_open:

@@ -10,9 +10,17 @@ from trimton.core.errors import InputError
 from trimton.perf.load.connection import Connector
 from trimton.perf.load.grpc_connection import GrpcConnector
 from trimton.perf.load.grpc_requests import encode_grpc_message
+from trimton.perf.load.grpc_stream import GrpcStreamConnector, encode_stream_message
 from trimton.perf.load.http_connection import HttpConnector
 from trimton.perf.load.infer_request import InferRequest, infer_request
 from trimton.perf.load.requests import encode_message, within_memory
+from trimton.perf.load.response_times import ResponseTimes
+from trimton.perf.load.sequences import (
+    IN_SEQUENCE,
+    SequenceConnector,
+    encode_sequence,
+    sequence_ids,
+)
 from trimton.perf.load.shared_memory import in_shared_memory, sizes_of_outputs
 from trimton.perf.targets.access import Access
 from trimton.perf.targets.address import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT
@@ -38,10 +46,14 @@ class WireProtocol:
 
 @dataclass(frozen=True)
 class PreparedLoad:
-    """What a mode of load needs: connections, and the requests to send over them in turn."""
+    """What a mode of load needs: connections, and the requests to send over them in turn.
+
+    ``response_times`` is filled by protocols with several responses to a request.
+    """
 
     connector: Connector
     requests: tuple[bytes, ...]
+    response_times: ResponseTimes | None = None
 
 
 def _http_endpoint(access: Access) -> ModelEndpoint:
@@ -61,12 +73,23 @@ def _grpc_endpoint(access: Access) -> ModelEndpoint:
 
 
 def _grpc_connector(access: Access, compressed: bool) -> Connector:
-    encoding = (("grpc-encoding", "gzip"),) if compressed else ()
-    return GrpcConnector(access.address, access.tls, (*access.headers, *encoding))
+    return GrpcConnector(access.address, access.tls, _grpc_metadata(access, compressed))
+
+
+def _grpc_metadata(access: Access, compressed: bool) -> tuple[tuple[str, str], ...]:
+    return (*access.headers, ("grpc-encoding", "gzip")) if compressed else access.headers
 
 
 def _grpc_message(request: InferRequest, access: Access, compressed: bool) -> bytes:
     return encode_grpc_message(request, compressed=compressed)
+
+
+def _stream_connector(access: Access, compressed: bool) -> Connector:
+    return GrpcStreamConnector(access.address, access.tls, _grpc_metadata(access, compressed))
+
+
+def _stream_message(request: InferRequest, access: Access, compressed: bool) -> bytes:
+    return encode_stream_message(request, compressed=compressed)
 
 
 PROTOCOLS: Mapping[str, WireProtocol] = {
@@ -74,6 +97,9 @@ PROTOCOLS: Mapping[str, WireProtocol] = {
     for protocol in (
         WireProtocol("http", DEFAULT_HTTP_PORT, _http_endpoint, _http_connector, _http_message),
         WireProtocol("grpc", DEFAULT_GRPC_PORT, _grpc_endpoint, _grpc_connector, _grpc_message),
+        WireProtocol(
+            "grpc-stream", DEFAULT_GRPC_PORT, _grpc_endpoint, _stream_connector, _stream_message
+        ),
     )
 }
 
@@ -115,7 +141,34 @@ def prepare_requests_of(
 ) -> PreparedLoad:
     """As prepare_load, for requests that are there already (with shared memory, for example)."""
     messages = (protocol.encode(request, access, compressed) for request in requests)
-    return PreparedLoad(protocol.connector(access, compressed), within_memory(messages))
+    connector = protocol.connector(access, compressed)
+    return PreparedLoad(connector, within_memory(messages), _response_times(connector))
+
+
+def prepare_sequence_load(
+    protocol: WireProtocol,
+    access: Access,
+    sequences: Iterable[Sequence[InferRequest]],
+    *,
+    worker: int = 0,
+    workers: int = 1,
+) -> PreparedLoad:
+    """Connections that carry ``sequences``, each in its order; see trimton.perf.load.sequences.
+
+    ``worker`` of ``workers`` decides which numbers the sequences get.
+    """
+
+    def encode(request: InferRequest) -> bytes:
+        return protocol.encode(request, access, False)
+
+    inner = protocol.connector(access, False)
+    steps = [encode_sequence(sequence, encode) for sequence in sequences]
+    connector = SequenceConnector(inner, steps, sequence_ids(worker, workers))
+    return PreparedLoad(connector, IN_SEQUENCE, _response_times(inner))
+
+
+def _response_times(connector: Connector) -> ResponseTimes | None:
+    return connector.times if isinstance(connector, GrpcStreamConnector) else None
 
 
 @contextmanager
