@@ -65,19 +65,8 @@ def random_feeds(
 
     Raises InputError for a free dimension without a shape, and for a shape that does not fit.
     """
-    given = dict(shapes or {})
-    unknown = given.keys() - {spec.name for spec in specs}
-    if unknown:
-        raise InputError(
-            f"shape: the model has no input {min(unknown)!r} "
-            f"(inputs: {', '.join(spec.name for spec in specs)})."
-        )
     generator = np.random.default_rng(seed)
-    full = {
-        spec.name: _full_shape(spec, batch, given.get(spec.name))
-        for spec in specs
-        if not spec.optional
-    }
+    full = full_shapes(specs, batch, shapes)
     return [
         {
             spec.name: _values(generator, spec, full[spec.name])
@@ -86,6 +75,39 @@ def random_feeds(
         }
         for _ in range(count)
     ]
+
+
+def zero_feed(
+    specs: Sequence[TensorSpec], *, batch: int, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Feed:
+    """One request of zeros (empty strings) for every input that is not optional.
+
+    Shapes and errors as for ``random_feeds``.
+    """
+    full = full_shapes(specs, batch, shapes)
+    return {
+        spec.name: np.full(full[spec.name], "" if spec.dtype.kind == "O" else 0, spec.dtype)
+        for spec in specs
+        if spec.name in full
+    }
+
+
+def full_shapes(
+    specs: Sequence[TensorSpec], batch: int, shapes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """The whole shape of every input that is not optional; see ``random_feeds``."""
+    given = dict(shapes or {})
+    unknown = given.keys() - {spec.name for spec in specs}
+    if unknown:
+        raise InputError(
+            f"shape: the model has no input {min(unknown)!r} "
+            f"(inputs: {', '.join(spec.name for spec in specs)})."
+        )
+    return {
+        spec.name: _full_shape(spec, batch, given.get(spec.name))
+        for spec in specs
+        if not spec.optional
+    }
 
 
 def _full_shape(spec: TensorSpec, batch: int, given: Sequence[int] | None) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Files that other load testers read and write."""
