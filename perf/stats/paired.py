@@ -3,9 +3,9 @@
 The two windows of a round follow each other directly, so that a slow drift of the machine is in
 both and leaves their ratio alone. Over the rounds the ratio is a trimmed mean on the logarithmic
 scale, and its standard error comes from the winsorised values (Tukey and McLaughlin 1963; Yuen
-1974): from eight rounds on, one that another program disturbed moves neither. Their quotient has heavier tails
-than Student's t with as many degrees of freedom as rounds are kept, less one; with 0.8 of these
-it has the tails that it should (simulated for up to 30 rounds, see ``benchmarks/false_alarms.py``).
+1974): from eight rounds on, one that another program disturbed moves neither. Their quotient has
+heavier tails than Student's t with as many degrees of freedom as rounds are kept, less one; with
+0.8 of these it has the tails that it should (simulated for up to 30 rounds).
 """
 
 from __future__ import annotations
