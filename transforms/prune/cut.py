@@ -26,7 +26,8 @@ def cut(model: ir.Model, kept: Kept) -> None:
     """
     editor = Editor(model)
     for node in list(model.graph):
-        if (rewrite := REWRITES.get(node.op_type)) is not None:
+        rewrite = REWRITES.get(node.op_type)
+        if rewrite is not None and any(map(kept.is_cut, (*node.inputs, *node.outputs))):
             rewrite(node, kept, editor)
     for value, axes in _cut_weights(kept):
         tensor = constant(value)

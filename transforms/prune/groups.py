@@ -190,5 +190,9 @@ def _frozen_layers(ties: Ties, found: Components, groups: Sequence[Group]) -> It
         labels = found.labels[ties.indices(layer.weight, layer.outputs)]
         kept = [int(label) for label in labels if int(label) not in free]
         if kept:
-            alone = f"its {len(kept)} channels can only be removed together"
+            alone = (
+                "it has a single channel"
+                if len(kept) == 1
+                else f"its {len(kept)} channels can only be removed together"
+            )
             yield FrozenLayer(layer_name(layer), len(kept), found.reasons.get(kept[0], alone))

@@ -48,7 +48,7 @@ class IndexSpace:
         for value in values:
             for position, size in enumerate(known_dims(value) or ()):
                 key = (id(value), position)
-                if size is None or key in self._axes:
+                if not size or key in self._axes:
                     continue
                 self._axes[key] = Axis(value, position, len(self._axes), start, size)
                 start += size

@@ -33,6 +33,7 @@ from trimton.transforms.prune.proof import output_difference, prove_cut
 from trimton.transforms.prune.relations import collect_ties
 from trimton.transforms.prune.rewrites import Kept
 from trimton.transforms.prune.settings import PruneSettings
+from trimton.transforms.prune.sizes import infer_fixed_shapes
 from trimton.transforms.report import Skipped, Step, TransformReport
 
 
@@ -107,7 +108,7 @@ def _prepared(model: ir.Model) -> ir.Model:
 
 def _find(work: ir.Model, exclude: tuple[str, ...]) -> Prunable:
     with restored_declarations(work):
-        infer_shapes(work)
+        infer_fixed_shapes(work)
         return find_groups(collect_ties(work), work, exclude)
 
 
@@ -153,7 +154,7 @@ def _ranked(
 def _nothing_to_prune(found: Prunable) -> str:
     reasons = Counter(layer.why for layer in found.frozen)
     if not reasons:
-        return "the model has no layer with weights, so there is nothing to prune."
+        return "the model has no layer with weights outside control flow, so nothing can be pruned."
     why, count = reasons.most_common(1)[0]
     return f"nothing in the model can be pruned: {count} of its layers are kept because {why}."
 

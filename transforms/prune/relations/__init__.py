@@ -71,8 +71,9 @@ def _apply(node: ir.Node, ties: Ties) -> None:
 
 
 def _arrays(node: ir.Node) -> list[ir.Value]:
-    """What ``node`` reads and makes, without what is left out."""
-    return [value for value in (*node.inputs, *node.outputs) if value is not None and value.name]
+    """What ``node`` reads and makes, without what is left out or read by nobody."""
+    made = [value for value in node.outputs if value.uses() or value.is_graph_output()]
+    return [*(value for value in node.inputs if value is not None), *made]
 
 
 def _freeze_around_body(node: ir.Node, ties: Ties) -> None:

@@ -99,10 +99,11 @@ def runs(before: Dims, after: Dims) -> Iterator[tuple[list[int], list[int]]]:
         done = False
         while not done and (i < len(before) or j < len(after)):
             a, b = _product(before, left), _product(after, right)
-            if i < len(before) and (not left or a <= b or j >= len(after)):
+            wants_left = not left or (bool(right) and a < b)
+            if i < len(before) and (wants_left or j == len(after)):
                 left.append(i)
                 i += 1
-            elif j < len(after):
+            else:
                 right.append(j)
                 j += 1
             a, b = _product(before, left), _product(after, right)
