@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup server demo test lint schema bench clean
+.PHONY: help setup server agent demo test lint schema bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 
 server: setup ## Install the local Triton server into the user's cache (once)
 	$(BIN)/trimton server install
+
+agent: setup ## Build Triton's repository agent (AGENT_DIR=..., else into the user's cache)
+	$(BIN)/trimton agent build $(if $(AGENT_DIR),--into '$(AGENT_DIR)')
 
 demo: server ## The main job: compress a model, serve it on a real Triton, measure, judge
 	$(BIN)/trimton run recipes/fashion_resnet.yaml

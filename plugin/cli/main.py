@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "run",
     "perf": "perf",
     "compare": "compare",
+    "agent": "agent",
 }
 
 
