@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trimton.perf.hardware import describe
-from trimton.perf.load.arms import HttpArm
+from trimton.perf.load.arms import ServedArm
 from trimton.perf.load.closed_loop import run_closed_loop
 from trimton.perf.load.feeds import random_feeds
 from trimton.perf.load.requests import prepare_requests
@@ -233,7 +233,7 @@ def main() -> None:
                 specs = endpoint.model_metadata(model).inputs
                 feeds = random_feeds(specs, batch=1, count=64, seed=0)
                 requests = prepare_requests(server.http_url, model, feeds, specs)
-                arm = HttpArm(model, endpoint, model, requests, pid=server.pid)
+                arm = ServedArm(model, endpoint, model, requests, pid=server.pid)
                 windows = measure_rounds(
                     [arm],
                     levels=LEVELS,

@@ -23,7 +23,7 @@ from trimton.core.files import (
     write_text,
 )
 from trimton.perf.hardware import describe
-from trimton.perf.load.arms import HttpArm
+from trimton.perf.load.arms import ServedArm
 from trimton.perf.load.closed_loop import Patience
 from trimton.perf.load.feeds import feeds_from_samples
 from trimton.perf.load.requests import prepare_requests
@@ -282,7 +282,7 @@ class _Run:
         )
         return windows.read()
 
-    def _arm(self, name: str, server: TritonServer, endpoint: Endpoint) -> HttpArm:
+    def _arm(self, name: str, server: TritonServer, endpoint: Endpoint) -> ServedArm:
         served = served_name(self.recipe.model.name, name)
         load = self.recipe.load
         requests = prepare_requests(
@@ -293,7 +293,7 @@ class _Run:
             ),
             endpoint.model_metadata(served).inputs,
         )
-        return HttpArm(
+        return ServedArm(
             variant=name,
             endpoint=endpoint,
             model=served,

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from trimton.core.errors import InfrastructureError, InputError
-from trimton.perf.load.arms import Arm, HttpArm
+from trimton.perf.load.arms import Arm, ServedArm
 from trimton.perf.load.closed_loop import Patience
 from trimton.perf.load.requests import prepare_requests
 from trimton.perf.load.threads import InProcessArm
@@ -102,9 +102,9 @@ class ServedSubject:
     def arm(self, feeds: Sequence[Mapping[str, Array]], batch: int) -> Arm:
         requests = prepare_requests(str(self.endpoint.address), self.model, feeds, self.inputs)
         if self.local is None:
-            return HttpArm(self.name, self.endpoint, self.model, requests, batch)
+            return ServedArm(self.name, self.endpoint, self.model, requests, batch)
         patience = Patience(is_alive=self.local.alive)
-        return HttpArm(
+        return ServedArm(
             self.name,
             self.endpoint,
             self.model,

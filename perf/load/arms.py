@@ -19,7 +19,7 @@ from trimton.perf.load.span import Span
 from trimton.perf.load.tally import OnRequest, Tally
 from trimton.perf.measure.server_probes import ServerProbes, WatchedServer
 from trimton.perf.results import LoadWindow
-from trimton.perf.targets.endpoint import Endpoint
+from trimton.perf.targets.model_endpoint import ModelEndpoint
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Arm(Protocol):
 
 
 @dataclass(frozen=True)
-class HttpArm:
+class ServedArm:
     """A model served over KServe v2, over HTTP unless a ``connector`` says otherwise.
 
     ``requests`` are prepared for the connector's protocol; ``pid`` is the root of a local
@@ -68,7 +68,7 @@ class HttpArm:
     """
 
     variant: str
-    endpoint: Endpoint
+    endpoint: ModelEndpoint
     model: str
     requests: Sequence[bytes]
     batch: int = 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from trimton.core.errors import InfrastructureError
-from trimton.perf.load.arms import HttpArm, Load
+from trimton.perf.load.arms import Load, ServedArm
 from trimton.perf.load.early_stopping import Looks, limit_holds
 from trimton.perf.load.schedules import PoissonRate
 from trimton.perf.load.span import Span
@@ -185,7 +185,7 @@ class Verdict:
         )
 
 
-def rate_trials(arm: HttpArm, objective: Objective, *, warmup_s: float, seed: int) -> Try:
+def rate_trials(arm: ServedArm, objective: Objective, *, warmup_s: float, seed: int) -> Try:
     """Trials on a real server, with Poisson arrivals."""
     requests_max = _PATIENCE * requests_needed(objective.percentile)
     tried = 0
@@ -205,7 +205,7 @@ def rate_trials(arm: HttpArm, objective: Objective, *, warmup_s: float, seed: in
     return attempt
 
 
-def starting_rate(arm: HttpArm, window_s: float = 0.5) -> float:
+def starting_rate(arm: ServedArm, window_s: float = 0.5) -> float:
     """A rate to start from: what one request after the other reaches.
 
     Raises InfrastructureError if nothing is answered.

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from trimton.perf.load.tally import Tally
 from trimton.perf.measure.processes import tree_cpu_ns
 from trimton.perf.measure.server_statistics import statistics_between
-from trimton.perf.targets.endpoint import Endpoint
+from trimton.perf.targets.model_endpoint import ModelEndpoint
 
 
 class Probe(Protocol):
@@ -28,7 +28,7 @@ class Probe(Protocol):
 class StatisticsProbe:
     """The model's statistics as the server counts them."""
 
-    def __init__(self, endpoint: Endpoint, model: str) -> None:
+    def __init__(self, endpoint: ModelEndpoint, model: str) -> None:
         self._endpoint = endpoint
         self._model = model
         self._before: Mapping[str, Any] | None = None

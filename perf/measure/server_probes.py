@@ -15,7 +15,7 @@ from trimton.perf.measure.metrics_probe import MetricsPage, MetricsProbe
 from trimton.perf.measure.powercap import PowercapProbe
 from trimton.perf.measure.probes import CpuProbe, Probe, StatisticsProbe
 from trimton.perf.measure.processes import tree_memory
-from trimton.perf.targets.endpoint import Endpoint
+from trimton.perf.targets.model_endpoint import ModelEndpoint
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class WatchedServer:
     ``batch`` the number of samples in each request.
     """
 
-    endpoint: Endpoint
+    endpoint: ModelEndpoint
     model: str
     batch: int = 1
     pid: int | None = None

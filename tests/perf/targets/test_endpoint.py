@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trimton.core.errors import InfrastructureError, InputError
-from trimton.perf.load.arms import HttpArm, Load
+from trimton.perf.load.arms import Load, ServedArm
 from trimton.perf.load.requests import prepare_requests
 from trimton.perf.targets.address import Address
 from trimton.perf.targets.endpoint import Endpoint
@@ -100,7 +100,7 @@ def test_a_server_without_tritons_extensions_can_be_loaded(scripts):
     feeds = [{"x": np.zeros((1, 1), np.float32)}]
     requests = prepare_requests(str(server.address), "m", feeds, [spec])
     with Endpoint(server.address) as endpoint:
-        window = HttpArm("v", endpoint, "m", requests).measure(Load(1, 0, 0.1, 0))
+        window = ServedArm("v", endpoint, "m", requests).measure(Load(1, 0, 0.1, 0))
     assert window.requests > 0
     assert window.server is None
     assert window.cpu_ms_per_inference is None

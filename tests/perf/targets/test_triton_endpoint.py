@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from trimton.core.errors import InfrastructureError, InputError
-from trimton.perf.load.arms import HttpArm, Load
+from trimton.perf.load.arms import Load, ServedArm
 from trimton.perf.load.closed_loop import run_closed_loop
 from trimton.perf.load.feeds import random_feeds
 from trimton.perf.load.requests import prepare_requests
@@ -105,7 +105,7 @@ def test_a_window_tells_what_the_server_did(endpoint, shared_triton):
         random_feeds(specs, batch=2, count=4, seed=0),
         specs,
     )
-    arm = HttpArm("v", endpoint, "client_echo", requests, batch=2, pid=shared_triton.server.pid)
+    arm = ServedArm("v", endpoint, "client_echo", requests, batch=2, pid=shared_triton.server.pid)
     window = arm.measure(Load(concurrency=2, round=0, window_s=0.3, warmup_s=0.1))
     assert window.server is not None
     assert window.server.mean_batch >= 2
@@ -121,6 +121,6 @@ def test_a_request_that_the_server_refuses_every_time_is_an_error_with_its_words
     specs = endpoint.model_metadata("client_echo").inputs
     too_many = random_feeds(specs, batch=9, count=1, seed=0)
     requests = prepare_requests(str(endpoint.address), "client_echo", too_many, specs)
-    arm = HttpArm("v", endpoint, "client_echo", requests, batch=9)
+    arm = ServedArm("v", endpoint, "client_echo", requests, batch=9)
     with pytest.raises(InfrastructureError, match=r"HTTP 400: .*batch-size must be <= 8"):
         arm.measure(Load(concurrency=1, round=0, window_s=0.1, warmup_s=0))
