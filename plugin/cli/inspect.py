@@ -38,6 +38,10 @@ def command(
     try_fuse: Annotated[
         bool, typer.Option("--fuse", help="Also say what trimton fuse would do.")
     ] = False,
+    show_prunable: Annotated[
+        bool,
+        typer.Option("--prunable", help="Also show what trimton prune can remove, and what not."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Show a model's interface, operators and costs.
@@ -47,7 +51,12 @@ def command(
     from trimton.transforms.graph.load import load_model
 
     path = _resolve(source)
-    facts = _facts(load_model(path), path, _sizes(dims or []), try_fuse=try_fuse)
+    model = load_model(path)
+    facts = _facts(model, path, _sizes(dims or []), try_fuse=try_fuse)
+    if show_prunable:
+        from trimton.plugin.cli.prunable import prunable_facts
+
+        facts["prunable"] = prunable_facts(model, path)
     if json:
         print_json(facts)
     else:
@@ -157,6 +166,10 @@ def _show(facts: dict[str, Any]) -> None:
         screen.print(_heaviest(facts))
     if "fuse" in facts:
         _show_fuse(facts["fuse"])
+    if "prunable" in facts:
+        from trimton.plugin.cli.prunable import show_prunable
+
+        show_prunable(facts["prunable"])
 
 
 def _heaviest(facts: dict[str, Any]) -> Table:

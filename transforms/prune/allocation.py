@@ -8,10 +8,8 @@ from math import gcd
 
 import numpy as np
 
-from trimton.core.errors import InputError
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.prune.groups import Group
-from trimton.transforms.prune.settings import PruneSettings
 
 
 @dataclass(frozen=True)
@@ -48,29 +46,38 @@ def global_(groups: Sequence[Group], scores: Sequence[Array], ratio: float) -> S
 ALLOCATIONS: Mapping[str, Allocation] = {"uniform": uniform, "global": global_}
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Kept channels are a ``multiple`` of the kernels' block, and at least ``min_kept``."""
+
+    multiple: int
+    min_kept: int
+
+
 def allocate(
-    groups: Sequence[Group], scores: Sequence[Array], settings: PruneSettings
+    groups: Sequence[Group],
+    scores: Sequence[Array],
+    allocation: Allocation,
+    ratio: float,
+    limits: Limits,
 ) -> list[Request]:
-    """How many sets each group keeps; raises InputError for an unknown allocation."""
-    if settings.allocation not in ALLOCATIONS:
-        names = ", ".join(ALLOCATIONS)
-        raise InputError(f"allocation {settings.allocation!r} is not known; choose {names}.")
-    wanted = ALLOCATIONS[settings.allocation](groups, scores, settings.ratio)
-    return [_possible(g, int(w), settings) for g, w in zip(groups, wanted, strict=True)]
+    """How many sets each group keeps."""
+    wanted = allocation(groups, scores, ratio)
+    return [_possible(g, int(w), limits) for g, w in zip(groups, wanted, strict=True)]
 
 
-def _possible(group: Group, wanted: int, settings: PruneSettings) -> Request:
+def _possible(group: Group, wanted: int, limits: Limits) -> Request:
     """The nearest count of whole blocks of channels, at least the minimum."""
     size = len(group.sets)
-    step = settings.multiple // gcd(settings.multiple, group.width)
+    step = limits.multiple // gcd(limits.multiple, group.width)
     blocks = max(1, int(wanted / step + 0.5)) * step
-    lowest = min(size, -(-settings.min_kept // group.width))
+    lowest = min(size, -(-limits.min_kept // group.width))
     kept = min(size, max(blocks, -(-lowest // step) * step))
     if wanted < lowest:
         channels = lowest * group.width
         reason = f"at least {channels} of its channels must stay, and the ratio left fewer"
         return Request(wanted, kept, reason)
     if kept == size and wanted < size:
-        reason = f"its {group.channels} channels are too few for blocks of {settings.multiple}"
+        reason = f"its {group.channels} channels are too few for blocks of {limits.multiple}"
         return Request(wanted, kept, reason)
     return Request(wanted, kept)

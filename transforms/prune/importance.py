@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trimton.core.errors import InputError
 from trimton.transforms.graph.edit import Array, constant
 from trimton.transforms.prune.activations import ChannelMeans
 from trimton.transforms.prune.groups import Group
@@ -72,13 +71,6 @@ CRITERIA: Mapping[str, Criterion] = {
     "random": random,
 }
 NEEDS_SAMPLES = frozenset({"activation"})
-
-
-def criterion(name: str) -> Criterion:
-    """The criterion called ``name``; raises InputError, listing all, where there is none."""
-    if name not in CRITERIA:
-        raise InputError(f"importance {name!r} is not known; choose {', '.join(CRITERIA)}.")
-    return CRITERIA[name]
 
 
 def group_scores(scores: Array, groups: Sequence[Group]) -> list[Array]:

@@ -17,14 +17,14 @@ from trimton.transforms.graph.normalise import normalise
 from trimton.transforms.graph.quantised import quantised_nodes
 from trimton.transforms.graph.shapes import infer_shapes, restored_declarations
 from trimton.transforms.prune.activations import ChannelMeans, batches, channel_means
-from trimton.transforms.prune.allocation import Request, allocate
+from trimton.transforms.prune.allocation import ALLOCATIONS, Limits, Request, allocate
 from trimton.transforms.prune.constants import Shift, apply_shift, batchnorm_constants, find_shifts
 from trimton.transforms.prune.cut import cut, kept_indices, masked
 from trimton.transforms.prune.groups import Prunable, find_groups
 from trimton.transforms.prune.importance import (
+    CRITERIA,
     NEEDS_SAMPLES,
     Evidence,
-    criterion,
     group_scores,
     l2,
 )
@@ -73,7 +73,7 @@ def prune(
     fails.
     """
     if settings.importance in NEEDS_SAMPLES and samples is None:
-        raise InputError(f"importance {settings.importance!r} needs samples; give --data.")
+        raise InputError(f"importance {settings.importance!r}: needs samples; give --data.")
     work = _prepared(model)
     with restored_declarations(work):
         plan = _plan(work, _find(work, settings.exclude), settings, samples)
@@ -126,7 +126,9 @@ def _plan(
         means = channel_means(work, found.ties.layers, batches(work, samples))
     evidence = Evidence(found.ties, found.found, means, settings.seed)
     scores, notes = _ranked(evidence, found, settings.importance)
-    requests = allocate(found.groups, scores, settings)
+    limits = Limits(settings.multiple, settings.min_kept)
+    allocation = ALLOCATIONS[settings.allocation]
+    requests = allocate(found.groups, scores, allocation, settings.ratio, limits)
     removed: list[Indices] = []
     for group, request, score in zip(found.groups, requests, scores, strict=True):
         order = np.argsort(score, kind="stable")
@@ -140,7 +142,7 @@ def _ranked(
     evidence: Evidence, found: Prunable, importance: str
 ) -> tuple[list[Array], list[Skipped]]:
     """The scores of each group's sets; groups that the criterion cannot see are ranked by l2."""
-    scores = criterion(importance)(evidence)
+    scores = CRITERIA[importance](evidence)
     unseen = [group for group in found.groups if not scores[group.sets].any()]
     if unseen:
         magnitudes = l2(evidence)
@@ -223,4 +225,4 @@ def _cuts(plan: Plan) -> Iterator[Step]:
 
 def _frozen(found: Prunable) -> Iterator[Skipped]:
     for layer in found.frozen:
-        yield Skipped(layer.name, f"{layer.channels} channels are kept: {layer.why}")
+        yield Skipped(layer.name, layer.why)

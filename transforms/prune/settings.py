@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trimton.core.errors import InputError
+from trimton.transforms.prune.allocation import ALLOCATIONS
+from trimton.transforms.prune.importance import CRITERIA
 
 DEFAULT_MULTIPLE = 8
 
@@ -19,6 +21,7 @@ class PruneSettings:
     channels stay. The channels kept are a ``multiple`` of the kernels' block (NCHWc blocks are 8
     with AVX2, 16 with AVX-512), and at least ``min_kept``. ``fold_constants`` adds what removed
     channels gave on average to the next bias. ``seed`` is that of importance "random".
+    Raises InputError for a value that is not one of these.
     """
 
     ratio: float
@@ -32,6 +35,9 @@ class PruneSettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio < 1:
-            raise InputError(f"the ratio {self.ratio:g} must lie between 0 and 1, such as 0.5.")
+            raise InputError(f"ratio {self.ratio:g}: must lie between 0 and 1, such as 0.5.")
+        for name, table in (("importance", CRITERIA), ("allocation", ALLOCATIONS)):
+            if (chosen := getattr(self, name)) not in table:
+                raise InputError(f"{name} {chosen!r}: is not known; choose {', '.join(table)}.")
         if self.multiple < 1 or self.min_kept < 1:
             raise InputError("the multiple and the minimum kept must be whole numbers above 0.")
