@@ -17,6 +17,7 @@ COMMANDS = {
     "server": "server",
     "inspect": "inspect",
     "fuse": "fuse",
+    "prune": "prune",
     "quantize": "quantize",
     "run": "run",
     "perf": "perf",
