@@ -71,7 +71,8 @@ class LoadWindow(Record):
     ``cpu_ms_per_inference`` is the CPU time of the server's process tree;
     ``error_example`` is the text of the first error. ``pss_bytes`` is the memory of that tree
     after the window; ``energy_j`` what each counter of energy measured, of the whole machine;
-    ``missing`` names each source of figures that was not there, with the reason.
+    ``missing`` names each source of figures that was not there, with the reason. ``workers`` is
+    how many processes the load generator used.
 
     With a schedule (``arrivals``: its kind; ``rate_rps``: what it asks for) ``concurrency`` is 0
     and latency runs from the scheduled instant; ``service_*`` is the time from the actual send.
@@ -107,6 +108,7 @@ class LoadWindow(Record):
     energy_mj_per_inference: float | None = None
     metrics: ServerMetrics | None = None
     missing: dict[str, str] = {}
+    workers: int = 1
 
 
 class LatencySummary(Record):

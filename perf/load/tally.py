@@ -46,6 +46,13 @@ class Latencies:
         if len(self._block) == _BLOCK:
             self._flush()
 
+    def add(self, other: Latencies) -> None:
+        """Count everything that ``other`` counted."""
+        self.count += other.count
+        self.total_ns += other.total_ns
+        self.max_ns = max(self.max_ns, other.max_ns)
+        self.histogram.add(other.histogram)
+
     @property
     def histogram(self) -> LatencyHistogram:
         """The histogram of all times so far."""

@@ -7,7 +7,7 @@ over the limit, n requests support the percentile p if ``P[Binomial(n, 1-p) = 0]
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import ceil, log
 
 import numpy as np
@@ -36,6 +36,10 @@ class LatencyHistogram:
 
     def __len__(self) -> int:
         return int(self._histogram.get_total_count())
+
+    def __reduce__(self) -> tuple[Callable[[str], LatencyHistogram], tuple[str]]:
+        """Between processes and machines it travels in its interchange form."""
+        return LatencyHistogram.decode, (self.encode(),)
 
     def record_ns(self, latencies_ns: npt.ArrayLike) -> None:
         """Count latencies given in nanoseconds; each is clamped to the range of the histogram."""

@@ -1,0 +1,179 @@
+"""One load split over several workers: what each does, and how their counts become one.
+
+In a closed loop the requests in flight are dealt out, in an open loop the instants of the
+schedule. Every worker warms up, waits for the others, and measures; the counts are added. Who the
+workers are (processes, machines) is no matter here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from trimton.core.errors import InputError
+from trimton.perf.load.arms import Load, schedules
+from trimton.perf.load.closed_loop import run_closed_loop
+from trimton.perf.load.open_loop import run_open_loop
+from trimton.perf.load.patience import Patience
+from trimton.perf.load.protocols import PROTOCOLS, PreparedLoad
+from trimton.perf.load.sequences import IN_SEQUENCE, SequenceConnector, Step, sequence_ids
+from trimton.perf.load.span import Span
+from trimton.perf.load.tally import Tally
+from trimton.perf.targets.access import Access
+
+
+@dataclass(frozen=True)
+class LoadSource:
+    """All that a worker needs to make a load of its own; travels between processes.
+
+    ``requests`` are encoded for ``protocol``; where ``sequences`` are given they are sent
+    instead.
+    """
+
+    protocol: str
+    access: Access
+    requests: tuple[bytes, ...] = ()
+    sequences: tuple[tuple[Step, ...], ...] = ()
+    compressed: bool = False
+    request_timeout_s: float = Patience.request_timeout_s
+    server_gone_s: float = Patience.server_gone_s
+
+    def prepare(self, worker: int = 0, workers: int = 1) -> PreparedLoad:
+        """Connections and requests of one worker; no two begin with the same request."""
+        connector = PROTOCOLS[self.protocol].connector(self.access, self.compressed)
+        if self.sequences:
+            ids = sequence_ids(worker, workers)
+            return PreparedLoad(SequenceConnector(connector, self.sequences, ids), IN_SEQUENCE)
+        first = worker * len(self.requests) // workers
+        return PreparedLoad(connector, self.requests[first:] + self.requests[:first])
+
+
+class Crew(Protocol):
+    """``size`` workers that share a load. Ends with ``close``."""
+
+    @property
+    def size(self) -> int: ...
+
+    def run(
+        self,
+        source: LoadSource,
+        load: Load,
+        *,
+        before_window: Callable[[], None] = lambda: None,
+        is_alive: Callable[[], bool] = lambda: True,
+    ) -> tuple[Tally, ...]:
+        """What each worker counted.
+
+        ``before_window`` runs when all have warmed up and none has a request in flight;
+        ``is_alive`` says whether a local server still runs. Raises what a worker raised, and
+        InfrastructureError when a worker or the server is gone.
+        """
+
+    def close(self) -> None: ...
+
+
+def share_of(load: Load, worker: int, workers: int) -> Load:
+    """The part of a closed ``load`` that ``worker`` of ``workers`` carries.
+
+    An open load stays whole: its instants are dealt out when they are known.
+    Raises InputError for more workers than there are requests in flight.
+    """
+    if load.arrivals is not None:
+        return load
+    if load.concurrency < workers:
+        raise InputError(
+            f"{workers} workers need at least {workers} requests in flight, "
+            f"but the concurrency is {load.concurrency}."
+        )
+    count = load.request_count
+    return replace(
+        load,
+        concurrency=_part(load.concurrency, worker, workers),
+        request_count=None if count is None else max(1, _part(count, worker, workers)),
+    )
+
+
+def run_share(
+    source: LoadSource, load: Load, worker: int, workers: int, at_start: Callable[[], None]
+) -> Tally:
+    """Carry the share of ``worker``: blocks in ``at_start`` until all may begin."""
+    prepared = source.prepare(worker, workers)
+    patience = Patience(source.request_timeout_s, source.server_gone_s)
+    share = share_of(load, worker, workers)
+    if share.arrivals is None:
+        return run_closed_loop(
+            prepared.connector,
+            prepared.requests,
+            share.concurrency,
+            window_s=share.window_s,
+            warmup_s=share.warmup_s,
+            request_count=share.request_count,
+            patience=patience,
+            before_window=at_start,
+        )
+    instants_ns, warmup_ns = schedules(share)
+    mine = instants_ns[worker::workers]
+    if len(mine) == 0:
+        at_start()
+        return Span(0)
+    return run_open_loop(
+        prepared.connector,
+        prepared.requests,
+        mine,
+        warmup_ns=warmup_ns[worker::workers],
+        patience=patience,
+        before_window=at_start,
+    )
+
+
+def merge_tallies(parts: Sequence[Tally]) -> Tally:
+    """The counts of all workers as one.
+
+    A closed loop's windows end at slightly different instants, so the merged one lasts as long
+    as gives the sum of their rates; spans last from the first start to the last end.
+    """
+    spans = [part for part in parts if isinstance(part, Span)]
+    if spans:
+        total: Tally = _merged_spans(spans)
+    else:
+        total = Tally()
+        total.opened_ns = min(part.opened_ns for part in parts)
+    for part in parts:
+        total.latencies.add(part.latencies)
+        total.all_answers += part.all_answers
+        total.errors += part.errors
+        total.cpu_ns += part.cpu_ns
+        total.error_example = total.error_example or part.error_example
+    total.errors = Counter(dict(total.errors.most_common()))
+    total.closed_ns = (
+        max(span.closed_ns for span in spans)
+        if spans
+        else total.opened_ns + _common_duration_ns(parts)
+    )
+    return total
+
+
+def _merged_spans(spans: Iterable[Span]) -> Span:
+    total = Span(0)
+    used = [span for span in spans if span.outcomes]
+    total.opened_ns = min(span.opened_ns for span in used)
+    for span in used:
+        total.service.add(span.service)
+        total.lateness.add(span.lateness)
+        total.late_sends += span.late_sends
+        total.client_late += span.client_late
+        total.connections += span.connections
+    return total
+
+
+def _common_duration_ns(parts: Sequence[Tally]) -> int:
+    rate = sum(p.requests / (p.closed_ns - p.opened_ns) for p in parts if p.requests)
+    if not rate:
+        return max(part.closed_ns - part.opened_ns for part in parts)
+    return round(sum(part.requests for part in parts) / rate)
+
+
+def _part(whole: int, worker: int, workers: int) -> int:
+    return whole // workers + (worker < whole % workers)
