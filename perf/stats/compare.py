@@ -25,7 +25,7 @@ def compare_variants(
     quantile: Quantile = fixed,
     metrics: Collection[str] = tuple(METRICS),
 ) -> tuple[MetricComparison, ...]:
-    """Every one of ``metrics`` (names of METRICS) at every concurrency that both variants were loaded with.
+    """Each of ``metrics`` (names of METRICS) at every concurrency that both were loaded with.
 
     Only rounds that both have count, as pairs. A metric that one side lacks (a percentile with
     too few requests behind it, CPU time of a remote server) is left out. ``quantile`` decides how

@@ -1,4 +1,4 @@
-"""Rounds go on until every question has a clear answer, or the budget is spent.
+"""Comparisons as questions: rounds go on until each has a clear answer, or the budget is spent.
 
 Clear is "better", "worse" or "equivalent". The intervals are those that may be looked at after
 every round (trimton.perf.stats.quantiles), shared among all questions: the chance that any of them
@@ -15,11 +15,12 @@ from typing import Literal
 from trimton.perf.results import LoadWindow, MetricComparison
 from trimton.perf.stats.compare import EQUIVALENCE_MARGIN, compare_variants
 from trimton.perf.stats.metrics import METRICS
-from trimton.perf.stats.quantiles import shared_among
+from trimton.perf.stats.quantiles import Quantile, fixed, shared_among
 
 # Rounds so far, windows so far -> the windows of one round more.
 MeasureRounds = Callable[[int, tuple[LoadWindow, ...]], tuple[LoadWindow, ...]]
-Stop = Literal["clear", "rounds", "budget"]
+# "fixed": there was nothing to stop at, the number of rounds was given.
+Stop = Literal["clear", "rounds", "budget", "fixed"]
 
 # With fewer no question can be answered, see trimton.perf.stats.quantiles.always_valid.
 ROUNDS_MIN = 4
@@ -45,9 +46,14 @@ class Questions:
         return len(self.variants) * len(self.metrics) * self.levels
 
     def compare(
-        self, windows: Sequence[LoadWindow], seed: int, metrics: Collection[str] = tuple(METRICS)
+        self,
+        windows: Sequence[LoadWindow],
+        *,
+        seed: int,
+        quantile: Quantile,
+        metrics: Collection[str] = tuple(METRICS),
     ) -> dict[str, tuple[MetricComparison, ...]]:
-        """``metrics`` of every variant, with intervals that keep the promise of all questions."""
+        """``metrics`` of every variant."""
         return {
             variant: compare_variants(
                 windows,
@@ -55,7 +61,7 @@ class Questions:
                 variant=variant,
                 seed=seed,
                 margin=self.margin,
-                quantile=shared_among(self.count),
+                quantile=quantile,
                 metrics=metrics,
             )
             for variant in self.variants
@@ -72,11 +78,11 @@ class Questions:
 
 
 @dataclass(frozen=True)
-class SequentialResult:
-    """What was measured until ``stopped``, and the comparisons by variant."""
+class Comparison:
+    """What was measured until ``stopped``, and the metrics by variant."""
 
     windows: tuple[LoadWindow, ...]
-    comparisons: Mapping[str, tuple[MetricComparison, ...]]
+    metrics: Mapping[str, tuple[MetricComparison, ...]]
     rounds: int
     seconds: float
     stopped: Stop
@@ -90,7 +96,7 @@ def measure_until_clear(
     budget_s: float | None = None,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
-) -> SequentialResult:
+) -> Comparison:
     """Measure round after round and stop as soon as all ``questions`` are answered.
 
     ``measure(rounds, windows)`` adds what is missing to ``windows`` so that there are ``rounds``
@@ -99,6 +105,7 @@ def measure_until_clear(
     """
     if rounds_max < 1:
         raise ValueError(f"at least one round is needed, not {rounds_max}")
+    quantile = shared_among(questions.count)
     started = clock()
     windows: tuple[LoadWindow, ...] = ()
     stopped: Stop = "rounds"
@@ -109,12 +116,29 @@ def measure_until_clear(
         windows = measure(rounds, windows)
         longest_s = max(longest_s, clock() - round_started)
         if rounds >= ROUNDS_MIN:
-            found = questions.compare(windows, seed, questions.metrics)
+            found = questions.compare(
+                windows, seed=seed, quantile=quantile, metrics=questions.metrics
+            )
             if questions.answered(found) == questions.count:
                 stopped = "clear"
                 break
         if budget_s is not None and clock() - started + longest_s > budget_s:
             stopped = "budget" if rounds < rounds_max else "rounds"
             break
-    comparisons = questions.compare(windows, seed)
-    return SequentialResult(windows, comparisons, rounds, clock() - started, stopped)
+    comparisons = questions.compare(windows, seed=seed, quantile=quantile)
+    return Comparison(windows, comparisons, rounds, clock() - started, stopped)
+
+
+def measure_rounds_fixed(
+    measure: MeasureRounds,
+    questions: Questions,
+    *,
+    rounds: int,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Comparison:
+    """Measure exactly ``rounds`` rounds; each metric's interval holds the truth with 95 %."""
+    started = clock()
+    windows = measure(rounds, ())
+    metrics = questions.compare(windows, seed=seed, quantile=fixed)
+    return Comparison(windows, metrics, rounds, clock() - started, "fixed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from trimton.plugin.cli.load_options import (
     ConcurrencyOption,
     ConcurrencyRangeOption,
     DataOption,
+    LoadPlan,
     SeedOption,
     ShapeOption,
     ThreadsOption,
@@ -19,6 +20,18 @@ from trimton.plugin.cli.load_options import (
     WindowOption,
 )
 from trimton.plugin.cli.output import JsonOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trimton.perf.results import LevelSummary, LoadWindow, QualitySummary
+    from trimton.perf.stats.sequential import Comparison, Questions
+    from trimton.plugin.samples import Samples
+    from trimton.plugin.subjects import Subject
+
+# One for the rate and one for the tail: in a closed loop the others follow these two.
+_ASKED = ("throughput_rps", "latency_p95_ms")
+_ROUNDS_MAX = 30
 
 
 def command(
@@ -36,9 +49,34 @@ def command(
     batch: BatchOption = None,
     concurrency: ConcurrencyOption = None,
     concurrency_range: ConcurrencyRangeOption = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Go on until this metric's answer is clear (repeatable; default "
+            f"{' and '.join(_ASKED)}).",
+        ),
+    ] = None,
+    max_rounds: Annotated[
+        int | None,
+        typer.Option(
+            help="The most windows for each variant at each level, interleaved "
+            f"(default {_ROUNDS_MAX})."
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="The most time for the load.")
+    ] = None,
     rounds: Annotated[
-        int, typer.Option(help="Windows for each variant at each level, interleaved.")
-    ] = 8,
+        int | None,
+        typer.Option(help="Exactly so many windows, instead of stopping when the answer is clear."),
+    ] = None,
+    aa: Annotated[
+        bool,
+        typer.Option(
+            "--aa", help="Compare A with itself: what noise alone looks like on this machine."
+        ),
+    ] = False,
     window: WindowOption = 2.0,
     warmup: WarmupOption = 0.5,
     margin: Annotated[
@@ -52,7 +90,7 @@ def command(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Load a baseline and variants in interleaved rounds and judge every difference.
+    """Load a baseline and variants in interleaved rounds until every difference is judged.
 
     With --data the outputs are compared too, and with labels in it the accuracy.
 
@@ -60,85 +98,191 @@ def command(
     """
     from trimton.core.errors import InputError
     from trimton.perf.load.feeds import resolve_batch
-    from trimton.perf.quality import measure_quality
-    from trimton.perf.stats.compare import compare_variants
     from trimton.perf.stats.levels import summarise_levels
-    from trimton.plugin.cli.level_output import (
-        comparison_table,
-        level_json,
-        level_table,
-        notes_of,
-        quality_table,
-        server_json,
-    )
+    from trimton.perf.stats.metrics import METRICS
+    from trimton.perf.stats.sequential import Questions
     from trimton.plugin.cli.load_options import plan_from_options
-    from trimton.plugin.cli.output import console, print_json
-    from trimton.plugin.subjects import answers_of, check_same_inputs, open_subjects
+    from trimton.plugin.cli.output import print_json
+    from trimton.plugin.subjects import check_same_inputs, open_subjects
 
-    if len(models) < 2:
+    if aa and len(models) != 1:
+        raise InputError("--aa compares one model with itself; give that model alone.")
+    if not aa and len(models) < 2:
         raise InputError("compare needs a baseline and at least one variant.")
     if not 0 <= margin < 100:
         raise InputError(f"--margin is a percentage from 0 to below 100, not {margin:g}.")
     if output is not None and data is None:
         raise InputError("--output is for --data: without samples no outputs are compared.")
+    if rounds is not None and (max_rounds or budget or metric):
+        raise InputError(
+            "--rounds fixes how much is measured; leave out --max-rounds, --budget and --metric."
+        )
+    if max_rounds is not None and max_rounds < 1:
+        raise InputError(f"--max-rounds must be at least 1, not {max_rounds}.")
+    if budget is not None and not budget > 0:
+        raise InputError(f"--budget must be more than 0 s, not {budget:g}.")
+    if unknown := set(metric or ()) - METRICS.keys():
+        raise InputError(f"--metric {min(unknown)} is none of {', '.join(METRICS)}.")
     plan = plan_from_options(
         concurrency=concurrency,
         concurrency_range=concurrency_range,
         shapes=shape,
         data=data,
         batch=batch,
-        rounds=rounds,
+        rounds=max_rounds or _ROUNDS_MAX if rounds is None else rounds,
         window_s=window,
         warmup_s=warmup,
         seed=seed,
     )
-    with open_subjects(models, url=url, intra_op_threads=threads) as subjects:
+    with open_subjects(models * 2 if aa else models, url=url, intra_op_threads=threads) as subjects:
         check_same_inputs(subjects)
         baseline, *variants = subjects
         samples = plan.samples(baseline)
         size = resolve_batch(baseline.inputs, batch)
-        quality = []
-        if samples is not None:
-            expected = answers_of(baseline, samples.inputs, size)
-            for subject in subjects:
-                answers = answers_of(subject, samples.inputs, size)
-                quality.append(
-                    measure_quality(subject.name, expected, answers, samples.labels, classes=output)
-                )
-        windows = plan.measure(subjects, samples, size)
-    levels = summarise_levels(windows, seed=seed)
-    metrics = {
-        variant.name: compare_variants(
-            windows, baseline=baseline.name, variant=variant.name, seed=seed, margin=margin / 100
+        quality = _quality(subjects, samples, size, output)
+        questions = Questions(
+            baseline=baseline.name,
+            variants=[variant.name for variant in variants],
+            metrics=tuple(dict.fromkeys(metric or _ASKED)),
+            levels=len(plan.levels),
+            margin=margin / 100,
         )
-        for variant in variants
-    }
+        compared = _measure(plan, subjects, samples, size, questions, rounds is not None, budget)
+    levels = summarise_levels(compared.windows, seed=seed)
     if json:
-        print_json(
-            {
-                "baseline": baseline.name,
-                "variants": [variant.name for variant in variants],
-                "server": server_json(baseline.server),
-                "margin_pct": margin,
-                "metrics": [
-                    {"variant_name": name, **metric.model_dump(mode="json")}
-                    for name, found in metrics.items()
-                    for metric in found
-                ],
-                "quality": [summary.model_dump(mode="json") for summary in quality],
-                "levels": [{"variant_name": lv.variant, **level_json(lv)} for lv in levels],
-            }
+        print_json(_document(questions, compared, quality, levels, baseline, aa))
+    else:
+        _print(questions, compared, quality, levels)
+
+
+def _quality(
+    subjects: Sequence[Subject], samples: Samples | None, batch: int, output: str | None
+) -> list[QualitySummary]:
+    """How good and how close every subject is on ``samples``; nothing without samples."""
+    from trimton.perf.quality import measure_quality
+    from trimton.plugin.subjects import answers_of
+
+    if samples is None:
+        return []
+    answers = [answers_of(subject, samples.inputs, batch) for subject in subjects]
+    return [
+        measure_quality(subject.name, answers[0], found, samples.labels, classes=output)
+        for subject, found in zip(subjects, answers, strict=True)
+    ]
+
+
+def _measure(
+    plan: LoadPlan,
+    subjects: Sequence[Subject],
+    samples: Samples | None,
+    batch: int,
+    questions: Questions,
+    is_fixed: bool,
+    budget_s: float | None,
+) -> Comparison:
+    """Load ``subjects`` side by side, with progress on a terminal."""
+    from trimton.perf.load.rounds import measure_rounds
+    from trimton.perf.stats.sequential import measure_rounds_fixed, measure_until_clear
+    from trimton.plugin.cli.output import progress
+
+    feeds = plan.feeds(subjects[0], samples, batch)
+    for subject in subjects:  # a request that the model refuses is wrong input, not an error rate
+        subject.infer(feeds[0])
+    arms = [subject.arm(feeds, batch) for subject in subjects]
+    with progress() as shown:
+        task = shown.add_task("loading", total=len(arms) * len(plan.levels) * plan.rounds)
+
+        def measure(rounds: int, done: tuple[LoadWindow, ...]) -> tuple[LoadWindow, ...]:
+            return measure_rounds(
+                arms,
+                levels=plan.levels,
+                rounds=rounds,
+                window_s=plan.window_s,
+                warmup_s=plan.warmup_s,
+                seed=plan.seed,
+                done=done,
+                on_window=lambda window: shown.advance(task),
+            )
+
+        if is_fixed:
+            return measure_rounds_fixed(measure, questions, rounds=plan.rounds, seed=plan.seed)
+        return measure_until_clear(
+            measure, questions, rounds_max=plan.rounds, budget_s=budget_s, seed=plan.seed
         )
-        return
+
+
+def _document(
+    questions: Questions,
+    compared: Comparison,
+    quality: Sequence[QualitySummary],
+    levels: Sequence[LevelSummary],
+    baseline: Subject,
+    aa: bool,
+) -> dict[str, Any]:
+    from trimton.perf.stats.quantiles import ERROR_RATE
+    from trimton.plugin.cli.level_output import level_json, server_json
+
+    is_fixed = compared.stopped == "fixed"
+    return {
+        "baseline": questions.baseline,
+        "variants": list(questions.variants),
+        "server": server_json(baseline.server),
+        "margin_pct": 100 * questions.margin,
+        "aa": aa,
+        "asked": [] if is_fixed else list(questions.metrics),
+        "error_rate": ERROR_RATE,
+        "stopped": compared.stopped,
+        "rounds": compared.rounds,
+        "seconds": compared.seconds,
+        "metrics": [
+            {"variant_name": name, **metric.model_dump(mode="json")}
+            for name, found in compared.metrics.items()
+            for metric in found
+        ],
+        "quality": [summary.model_dump(mode="json") for summary in quality],
+        "levels": [{"variant_name": level.variant, **level_json(level)} for level in levels],
+    }
+
+
+def _print(
+    questions: Questions,
+    compared: Comparison,
+    quality: Sequence[QualitySummary],
+    levels: Sequence[LevelSummary],
+) -> None:
+    from trimton.plugin.cli.level_output import (
+        comparison_table,
+        level_table,
+        notes_of,
+        quality_table,
+    )
+    from trimton.plugin.cli.output import console
+
     screen = console()
-    for subject in subjects:
-        screen.print(f"[bold]{subject.name}[/] (latencies in ms)")
-        screen.print(level_table([level for level in levels if level.variant == subject.name]))
-    for name, found in metrics.items():
-        screen.print(f"\n[bold]{name}[/] against {baseline.name}")
+    for name in (questions.baseline, *questions.variants):
+        screen.print(f"[bold]{name}[/] (latencies in ms)")
+        screen.print(level_table([level for level in levels if level.variant == name]))
+    for name, found in compared.metrics.items():
+        screen.print(f"\n[bold]{name}[/] against {questions.baseline}")
         screen.print(comparison_table(found))
     if quality:
         screen.print()
         screen.print(quality_table(quality))
+    screen.print(_ending(questions, compared), soft_wrap=True)
     for note in notes_of(levels):
         screen.print(note, soft_wrap=True)
+
+
+def _ending(questions: Questions, compared: Comparison) -> str:
+    """Why it stopped, and what the intervals promise."""
+    measured = f"{compared.rounds} rounds in {compared.seconds:.0f} s"
+    if compared.stopped == "fixed":
+        return f"{measured}; each interval holds the truth with 95 %."
+    asked = " and ".join(questions.metrics)
+    answered = f"{questions.answered(compared.metrics)} of {questions.count} answers"
+    reason = {
+        "clear": f"the answers for {asked} are clear",
+        "rounds": f"{answered} for {asked} are clear; more need a higher --max-rounds",
+        "budget": f"{answered} for {asked} are clear; more need a larger --budget",
+    }[compared.stopped]
+    return f"{measured}: {reason}. The chance that any of these is wrong is 5 % at most."

@@ -70,9 +70,12 @@ def level_table(levels: Sequence[LevelSummary]) -> Table:
 
 
 def comparison_table(comparisons: Sequence[MetricComparison]) -> Table:
-    """One row for each metric of one variant; the unit ends the metric's name."""
+    """One row for each metric of one variant; the unit ends the metric's name.
+
+    "detects" is the smallest difference that the rounds would have found, four times of five.
+    """
     table = Table("metric", box=None, pad_edge=False)
-    for heading in ("baseline", "variant", "ratio", "95 % interval"):
+    for heading in ("baseline", "variant", "ratio", "interval", "detects"):
         table.add_column(heading, justify="right")
     table.add_column("outcome")
     for metric in comparisons:
@@ -84,6 +87,7 @@ def comparison_table(comparisons: Sequence[MetricComparison]) -> Table:
             f"{metric.variant:.4g}",
             f"{metric.ratio:.3f}",
             interval,
+            "-" if metric.detectable_pct is None else f"{metric.detectable_pct:.1f} %",
             f"[{style}]{metric.outcome}[/]" if style else metric.outcome,
         )
     return table

@@ -121,10 +121,57 @@ def test_the_tables_name_variants_metrics_and_outcomes(run, models, data):
     assert "identical" in out
 
 
+def test_it_stops_as_soon_as_the_answer_is_clear(run, models):
+    code, out, _ = run(
+        models["base"], models["slow"], "--window", "0.1", "--warmup", "0.02", "--json"
+    )
+    assert code == 0
+    document = json.loads(out)
+    assert document["stopped"] == "clear"
+    assert document["rounds"] < 30
+    assert document["asked"] == ["throughput_rps", "latency_p95_ms"]
+    asked = [m for m in document["metrics"] if m["name"].partition("@")[0] in document["asked"]]
+    assert [metric["outcome"] for metric in asked] == ["worse", "worse"]
+    assert {level["rounds"] for level in document["levels"]} == {document["rounds"]}
+
+
+def test_a_spent_budget_ends_it_without_a_winner(run, models):
+    _, out, _ = run(
+        *(models["base"], models["same"], "--window", "0.1", "--warmup", "0"),
+        *("--budget", "0.5", "--margin", "0"),
+    )
+    assert "0 of 2 answers for throughput_rps and latency_p95_ms are clear" in out
+    assert "a larger --budget" in out
+
+
+def test_a_model_against_itself_tells_what_noise_would_hide(run, models):
+    code, out, _ = run(
+        models["base"],
+        "--aa",
+        "--max-rounds",
+        "6",
+        "--window",
+        "0.1",
+        "--metric",
+        "throughput_rps",
+        "--margin",
+        "0",
+        "--json",
+    )
+    assert code == 0
+    document = json.loads(out)
+    assert (document["aa"], document["variants"]) == (True, ["base (2)"])
+    assert (document["stopped"], document["rounds"]) == ("rounds", 6)
+    [throughput] = [m for m in document["metrics"] if m["name"] == "throughput_rps@1"]
+    assert throughput["detectable_pct"] > 0
+
+
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
         (["base"], [], "at least one variant"),
+        (["base", "same"], ["--aa"], "--aa compares one model with itself"),
+        (["base", "same"], ["--budget", "9"], "--rounds fixes how much is measured"),
         (["base", "other"], [], "takes other inputs"),
         (["base", "same"], ["--margin", "-1"], "--margin is a percentage"),
         (["base", "same"], ["--output", "scores"], "--output is for --data"),
@@ -155,6 +202,21 @@ def test_files_and_folders_are_not_mixed(run, models, tmp_path):
     code, _, err = run(models["base"], str(folder), *QUICK)
     assert code == 2
     assert "either .onnx files or model folders" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-rounds", "0"], "--max-rounds must be at least 1, not 0"),
+        (["--budget", "-3"], "--budget must be more than 0 s, not -3"),
+        (["--metric", "speed"], "--metric speed is none of throughput_rps, latency_mean_ms"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(run, models, options, message):
+    code, out, err = run(models["base"], models["same"], *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.server

@@ -55,7 +55,7 @@ class Machine:
 
 
 def outcomes(result):
-    return {c.name: c.outcome for c in result.comparisons["b"]}
+    return {c.name: c.outcome for c in result.metrics["b"]}
 
 
 def test_a_clear_difference_stops_long_before_the_limit():
@@ -82,7 +82,7 @@ def test_what_stays_unclear_ends_at_the_limit_and_is_no_win():
 def test_the_detectable_difference_shrinks_with_rounds():
     few = measure_until_clear(Machine(3, noise=0.1), ASKED, rounds_max=8)
     many = measure_until_clear(Machine(3, noise=0.1), ASKED, rounds_max=24)
-    assert few.comparisons["b"][0].detectable_pct > many.comparisons["b"][0].detectable_pct > 0
+    assert few.metrics["b"][0].detectable_pct > many.metrics["b"][0].detectable_pct > 0
 
 
 def test_a_round_that_would_not_end_within_the_budget_is_not_begun():
