@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -17,15 +17,17 @@ import numpy as np
 
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.arms import Arm, ServedArm
-from trimton.perf.load.closed_loop import Patience
-from trimton.perf.load.requests import prepare_requests
+from trimton.perf.load.patience import Patience
 from trimton.perf.load.threads import InProcessArm
-from trimton.perf.targets.endpoint import Endpoint, ServerMetadata
+from trimton.perf.targets.access import Access
+from trimton.perf.targets.endpoint import ServerMetadata
 from trimton.perf.targets.in_process import InProcessModel
+from trimton.perf.targets.model_endpoint import ModelEndpoint
 from trimton.perf.targets.tensors import Array, TensorSpec
 from trimton.plugin.repository import RepositoryModel, open_repository
 from trimton.plugin.served_folders import stage_models
 from trimton.plugin.server.process import TritonServer, last_words
+from trimton.plugin.wire import Wire
 
 # Samples in one request where outputs, not speed, are wanted.
 _INFER_BATCH = 32
@@ -51,7 +53,8 @@ class Subject(Protocol):
 
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]: ...
 
-    def arm(self, feeds: Sequence[Mapping[str, Array]], batch: int) -> Arm: ...
+    def arm(self, feeds: Sequence[Mapping[str, Array]], batch: int, *, in_flight: int = 1) -> Arm:
+        """What loads it with ``feeds``, at most ``in_flight`` of them at a time."""
 
 
 @dataclass(frozen=True)
@@ -70,60 +73,94 @@ class FileSubject:
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         return self.model.infer(feed)
 
-    def arm(self, feeds: Sequence[Mapping[str, Array]], batch: int) -> Arm:
+    def arm(self, feeds: Sequence[Mapping[str, Array]], batch: int, *, in_flight: int = 1) -> Arm:
         return InProcessArm(self.name, self.model, feeds, batch)
 
 
 @dataclass(frozen=True)
 class ServedSubject:
-    """A model on a server; ``local`` is that server where this process started it."""
+    """A model on a server; ``local`` is that server where this process started it.
+
+    ``cleanup`` gives back what requests took on this machine.
+    """
 
     name: str
     model: str
-    endpoint: Endpoint
+    endpoint: ModelEndpoint
+    access: Access
+    wire: Wire
     inputs: tuple[TensorSpec, ...]
     server: ServerMetadata
     largest_batch: int | None
+    cleanup: ExitStack
     local: TritonServer | None = None
-
-    @classmethod
-    def on(
-        cls, endpoint: Endpoint, name: str, model: str, local: TritonServer | None = None
-    ) -> ServedSubject:
-        """Ask the server behind ``endpoint`` about ``model``."""
-        server = endpoint.server_metadata()
-        inputs = endpoint.model_metadata(model).inputs
-        largest = endpoint.max_batch_size(model)
-        return cls(name, model, endpoint, inputs, server, largest, local)
 
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         return self.endpoint.infer(self.model, feed, self.inputs)
 
-    def arm(self, feeds: Sequence[Mapping[str, Array]], batch: int) -> Arm:
-        requests = prepare_requests(str(self.endpoint.address), self.model, feeds, self.inputs)
-        if self.local is None:
-            return ServedArm(self.name, self.endpoint, self.model, requests, batch)
-        patience = Patience(is_alive=self.local.alive)
-        return ServedArm(
-            self.name,
+    def arm(
+        self, feeds: Sequence[Mapping[str, Array]], batch: int, *, in_flight: int = 1
+    ) -> ServedArm:
+        load = self.wire.prepare(
             self.endpoint,
+            self.access,
             self.model,
-            requests,
-            batch,
+            feeds,
+            self.inputs,
+            batch=batch,
+            in_flight=in_flight,
+            cleanup=self.cleanup,
+        )
+        arm = ServedArm(
+            self.name, self.endpoint, self.model, load.requests, batch, connector=load.connector
+        )
+        if self.local is None:
+            return arm
+        return replace(
+            arm,
             pid=self.local.pid,
-            patience=patience,
+            patience=Patience(is_alive=self.local.alive),
             metrics_url=self.local.metrics_url,
         )
 
 
 @contextmanager
+def _serving(
+    access: Access,
+    wire: Wire,
+    names: Sequence[str],
+    models: Sequence[str],
+    local: TritonServer | None = None,
+) -> Iterator[tuple[Subject, ...]]:
+    """Ask the server about ``models``, which results call ``names``."""
+    with wire.protocol.endpoint(access) as endpoint, ExitStack() as cleanup:
+        server = endpoint.server_metadata()
+        yield tuple(
+            ServedSubject(
+                name=name,
+                model=model,
+                endpoint=endpoint,
+                access=access,
+                wire=wire,
+                inputs=endpoint.model_metadata(model).inputs,
+                server=server,
+                largest_batch=endpoint.max_batch_size(model),
+                cleanup=cleanup,
+                local=local,
+            )
+            for name, model in zip(names, models, strict=True)
+        )
+
+
+@contextmanager
 def open_subjects(
-    models: Sequence[str], *, url: str | None, intra_op_threads: int
+    models: Sequence[str], *, url: str | None, intra_op_threads: int, wire: Wire | None = None
 ) -> Iterator[tuple[Subject, ...]]:
     """The subjects that ``models`` name, all of one kind, until the block ends.
 
     With ``url`` they are models on that server. ``intra_op_threads`` applies to ``.onnx``
-    files. A local server is started for model folders and ended with the block.
+    files, ``wire`` (default: HTTP) to the others. A local server is started for model folders
+    and ended with the block.
 
     Raises InputError for what is none of the three or a mixture, and InfrastructureError when a
     server does not answer.
@@ -131,18 +168,16 @@ def open_subjects(
     names = _distinct(models)
     with ExitStack() as stack:
         if url is not None:
-            endpoint = stack.enter_context(Endpoint(url))
-            yield tuple(
-                ServedSubject.on(endpoint, name, model)
-                for name, model in zip(names, models, strict=True)
-            )
+            wire = wire or Wire()
+            yield stack.enter_context(_serving(wire.access(url), wire, names, models))
         elif all(_is_file(model) for model in models):
             yield tuple(
                 FileSubject(name, InProcessModel(path, intra_op_threads=intra_op_threads))
                 for name, path in zip(names, map(_model_file, models), strict=True)
             )
         elif all(Path(model).is_dir() and not _is_file(model) for model in models):
-            yield stack.enter_context(_serve([_model_folder(model) for model in models], names))
+            folders = [_model_folder(model) for model in models]
+            yield stack.enter_context(_serve(folders, names, wire or Wire()))
         else:
             raise InputError(_what_is_wrong(models))
 
@@ -188,20 +223,16 @@ def answers_of(subject: Subject, inputs: Mapping[str, Array], batch: int) -> dic
 
 @contextmanager
 def _serve(
-    folders: Sequence[RepositoryModel], names: Sequence[str]
+    folders: Sequence[RepositoryModel], names: Sequence[str], wire: Wire
 ) -> Iterator[tuple[Subject, ...]]:
     with TemporaryDirectory(prefix="trimton-serve-") as scratch:
         repository, served = stage_models(folders, Path(scratch) / "models")
         log_file = Path(scratch) / "triton.log"
-        with (
-            TritonServer.start(repository, load=sorted(set(served)), log_file=log_file) as server,
-            Endpoint(server.http_url) as endpoint,
-        ):
+        with TritonServer.start(repository, load=sorted(set(served)), log_file=log_file) as server:
+            url = {"http": server.http_url, "grpc": server.grpc_url}[wire.protocol.name]
             try:
-                yield tuple(
-                    ServedSubject.on(endpoint, name, model, server)
-                    for name, model in zip(names, served, strict=True)
-                )
+                with _serving(wire.access(url), wire, names, served, server) as subjects:
+                    yield subjects
             except InfrastructureError as error:
                 if server.alive():
                     raise
