@@ -25,7 +25,7 @@ from trimton.perf.engines.program import Program
 from trimton.perf.measure.histogram import PERCENTILES, requests_needed
 from trimton.perf.measure.server_statistics import statistics_between
 from trimton.perf.results import ServerStatistics
-from trimton.perf.targets.endpoint import Endpoint
+from trimton.perf.targets.model_endpoint import ModelEndpoint
 from trimton.perf.targets.tensors import Array, TensorSpec
 
 Protocol = Literal["http", "grpc"]
@@ -55,7 +55,7 @@ class Target:
     model: str
     url: str
     protocol: Protocol
-    endpoint: Endpoint
+    endpoint: ModelEndpoint
     specs: Sequence[TensorSpec]
     feeds: Sequence[Mapping[str, Array]]
     batch: int

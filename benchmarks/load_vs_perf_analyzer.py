@@ -1,0 +1,213 @@
+"""Trimton's load generator beside perf_analyzer's, on one server.
+
+    python benchmarks/load_vs_perf_analyzer.py [--rounds N] [--window SECONDS] [--quick]
+
+One real Triton serves a trivial model (where the client's cost shows) and fashion_resnet (where
+the model's does). Both clients send the same inputs in a closed loop, over HTTP and over gRPC, at
+1 to 64 requests in flight. Rounds are interleaved in a balanced order, and ratios are taken within
+rounds (see trimton.perf.stats.paired). On one machine the client's CPU is taken from the server,
+so a leaner client measures a faster server. perf_analyzer runs as its users run it, with its
+defaults and a CSV report; its CPU time includes starting it. Exit code 1 if a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client_latency import FASHION, TRIVIAL, write_trivial_model
+from perf_analyzer_binary import install
+from rich.console import Console
+from rich.table import Table
+
+from trimton.perf.engines.input_data import write_input_data
+from trimton.perf.engines.perf_analyzer import AnalyzerRound, Protocol, Target, run_once
+from trimton.perf.engines.program import Program
+from trimton.perf.hardware import describe
+from trimton.perf.load.arms import Load, ServedArm
+from trimton.perf.load.feeds import random_feeds
+from trimton.perf.load.protocols import PROTOCOLS, prepare_load
+from trimton.perf.measure.histogram import LatencyHistogram
+from trimton.perf.results import LoadWindow
+from trimton.perf.stats.order import balanced_order
+from trimton.perf.stats.paired import RatioEstimate, paired_ratio
+from trimton.perf.stats.quantiles import fixed
+from trimton.perf.targets.access import Access
+from trimton.perf.targets.address import Address
+from trimton.perf.targets.endpoint import Endpoint
+from trimton.plugin.server.process import TritonServer
+
+LEVELS = (1, 2, 4, 16, 64)
+REQUESTS = 64  # different ones, sent in turn
+WARMUP_S = 0.5
+# (protocol, concurrency) -> the throughput that the trivial model shall have, ours over theirs.
+GOALS = {("http", 1): 1.15, ("http", 16): 1.5, ("grpc", 1): 1.1, ("grpc", 16): 1.5}
+NEVER_BELOW = 0.98
+CLIENT_CPU_AT_MOST = 0.5
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one client measured in one round; latencies in ms, None with too few requests."""
+
+    throughput_rps: float
+    p50_ms: float | None
+    p99_ms: float | None
+    client_cpu_us: float
+
+
+@dataclass(frozen=True)
+class Contest:
+    """All rounds of both clients for one model, protocol and concurrency."""
+
+    model: str
+    protocol: Protocol
+    concurrency: int
+    theirs: tuple[Round, ...]
+    ours: tuple[Round, ...]
+
+    def ratio(self, field: str) -> RatioEstimate | None:
+        """Ours over theirs; None where a round lacks the figure."""
+        values = [[getattr(one, field) for one in side] for side in (self.ours, self.theirs)]
+        return None if None in values[0] + values[1] else paired_ratio(*values)
+
+    def missed(self) -> Iterator[str]:
+        """The goals that this contest misses, in words."""
+        throughput, cpu = self.ratio("throughput_rps"), self.ratio("client_cpu_us")
+        assert throughput is not None
+        assert cpu is not None
+        goal = NEVER_BELOW
+        if self.model == TRIVIAL:
+            goal = GOALS.get((self.protocol, self.concurrency), NEVER_BELOW)
+        where = f"{self.model}, {self.protocol}, concurrency {self.concurrency}"
+        if throughput.ratio < goal:
+            yield f"{where}: throughput {throughput.ratio:.2f}x, the goal is {goal:g}x"
+        if cpu.ratio > CLIENT_CPU_AT_MOST:
+            yield f"{where}: client CPU {cpu.ratio:.2f}x, the goal is {CLIENT_CPU_AT_MOST:g}x"
+
+
+def of_window(window: LoadWindow) -> Round:
+    """Ours."""
+    histogram = LatencyHistogram.decode(window.latency_histogram)
+    return Round(
+        throughput_rps=window.throughput_rps,
+        p50_ms=histogram.percentile_ms(0.50),
+        p99_ms=histogram.percentile_ms(0.99),
+        client_cpu_us=window.client_cpu_us_per_request,
+    )
+
+
+def of_analyzer(measured: AnalyzerRound) -> Round:
+    """Theirs."""
+    return Round(
+        throughput_rps=measured.throughput_rps,
+        p50_ms=measured.latencies_ms.get("p50"),
+        p99_ms=measured.latencies_ms.get("p99"),
+        client_cpu_us=measured.client_cpu_us_per_request,
+    )
+
+
+def contests(
+    server: TritonServer,
+    program: Program,
+    model: str,
+    protocol: Protocol,
+    levels: Sequence[int],
+    rounds: int,
+    window_s: float,
+) -> Iterator[Contest]:
+    """Both clients on ``model`` over ``protocol``, level by level."""
+    url = server.grpc_url if protocol == "grpc" else server.http_url
+    access = Access(Address.parse(url))
+    with Endpoint(server.http_url) as endpoint, tempfile.TemporaryDirectory() as scratch:
+        specs = endpoint.model_metadata(model).inputs
+        feeds = random_feeds(specs, batch=1, count=REQUESTS, seed=0)
+        load = prepare_load(PROTOCOLS[protocol], access, model, feeds, specs)
+        arm = ServedArm("trimton", endpoint, model, load.requests, connector=load.connector)
+        target = Target(model, model, url, protocol, endpoint, specs, feeds, 1, batches=True)
+        data = Path(scratch) / "inputs.json"
+        write_input_data(data, feeds, specs, batches=True)
+
+        for level in levels:
+            measured: tuple[list[Round], list[Round]] = ([], [])
+            for number, order in enumerate(balanced_order(2, rounds, seed=0)):
+                for side in order:
+                    if side == 0:
+                        theirs = run_once(program, target, data, level, number, window_s)
+                        measured[0].append(of_analyzer(theirs))
+                    else:
+                        ours = arm.measure(Load(level, number, window_s, WARMUP_S))
+                        measured[1].append(of_window(ours))
+            yield Contest(model, protocol, level, tuple(measured[0]), tuple(measured[1]))
+
+
+def table(found: Sequence[Contest]) -> Table:
+    """Theirs / ours and the ratio for each figure; all of one model and protocol."""
+    made = Table(f"{found[0].model}, {found[0].protocol}", box=None)
+    for heading in ("infer/s", "ratio", "95 %", "p50 ms", "p99 ms", "client µs/request", "ratio"):
+        made.add_column(heading, justify="right")
+    for one in found:
+        throughput = one.ratio("throughput_rps")
+        cpu = one.ratio("client_cpu_us")
+        assert throughput is not None
+        assert cpu is not None
+        interval = throughput.interval(fixed(throughput.effective_rounds))
+        made.add_row(
+            f"concurrency {one.concurrency}",
+            f"{throughput.baseline:.0f} / {throughput.variant:.0f}",
+            f"{throughput.ratio:.2f}x",
+            "-" if interval is None else f"{interval[0]:.2f} - {interval[1]:.2f}",
+            _both(one.ratio("p50_ms")),
+            _both(one.ratio("p99_ms")),
+            f"{cpu.baseline:.0f} / {cpu.variant:.0f}",
+            f"{cpu.ratio:.2f}x",
+        )
+    return made
+
+
+def _both(ratio: RatioEstimate | None) -> str:
+    return "-" if ratio is None else f"{ratio.baseline:.2f} / {ratio.variant:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--window", type=float, default=2.0, help="seconds")
+    parser.add_argument("--quick", action="store_true", help="a try: two short rounds, two levels")
+    options = parser.parse_args()
+    rounds, window_s, levels = options.rounds, options.window, LEVELS
+    if options.quick:
+        rounds, window_s, levels = 2, 0.6, (1, 16)
+    program = install()
+    screen = Console(width=130)
+    hardware = describe()
+    screen.print(f"{hardware.cpu_model}, {hardware.cores} cores")
+    missed: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        repository = Path(scratch) / "models"
+        write_trivial_model(repository)
+        shutil.copytree(FASHION, repository / FASHION.name)
+        with TritonServer.start(repository, log_file=Path(scratch) / "log") as server:
+            screen.print(
+                f"Triton {server.control.version()}; perf_analyzer {program.version} / Trimton, "
+                f"{rounds} rounds of {window_s:g} s each"
+            )
+            for model in (TRIVIAL, FASHION.name):
+                for protocol in ("http", "grpc"):
+                    found = list(
+                        contests(server, program, model, protocol, levels, rounds, window_s)
+                    )
+                    screen.print()
+                    screen.print(table(found))
+                    missed += [words for contest in found for words in contest.missed()]
+    screen.print("\n" + ("\n".join(missed) if missed else "every goal is met"))
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
