@@ -78,20 +78,22 @@ def share_of(load: Load, worker: int, workers: int) -> Load:
     """The part of a closed ``load`` that ``worker`` of ``workers`` carries.
 
     An open load stays whole: its instants are dealt out when they are known.
-    Raises InputError for more workers than there are requests in flight.
+    Raises InputError for more workers than there are requests.
     """
     if load.arrivals is not None:
         return load
+    count = load.request_count
     if load.concurrency < workers:
         raise InputError(
             f"{workers} workers need at least {workers} requests in flight, "
             f"but the concurrency is {load.concurrency}."
         )
-    count = load.request_count
+    if count is not None and count < workers:
+        raise InputError(f"{workers} workers need at least {workers} requests, not {count}.")
     return replace(
         load,
         concurrency=_part(load.concurrency, worker, workers),
-        request_count=None if count is None else max(1, _part(count, worker, workers)),
+        request_count=None if count is None else _part(count, worker, workers),
     )
 
 

@@ -55,19 +55,15 @@ class WorkerProcesses:
     ) -> tuple[Tally, ...]:
         """See trimton.perf.load.shares.Crew."""
         try:
-            if not self._processes:
-                self._start()
-            for pipe in self._pipes:
-                pipe.send((source, load))
-            self._collect(is_alive)
-            before_window()
-            start_ns = monotonic_ns() + _LEAD_NS
-            for pipe in self._pipes:
-                pipe.send(start_ns)
-            return tuple(self._collect(is_alive))
-        except BaseException:
+            return self._run(source, load, before_window, is_alive)
+        except BaseException as error:
             # Whoever waits for a word that will not come must not wait for ever.
             self.close()
+            if isinstance(error, EOFError | ConnectionError):
+                raise InfrastructureError(
+                    "a process of the load generator ended in the middle of its work; is there "
+                    "enough memory?"
+                ) from error
             raise
 
     def close(self) -> None:
@@ -82,6 +78,24 @@ class WorkerProcesses:
                 process.kill()
                 process.join()
         self._pipes, self._processes = [], []
+
+    def _run(
+        self,
+        source: LoadSource,
+        load: Load,
+        before_window: Callable[[], None],
+        is_alive: Callable[[], bool],
+    ) -> tuple[Tally, ...]:
+        if not self._processes:
+            self._start()
+        for pipe in self._pipes:
+            pipe.send((source, load))
+        self._collect(is_alive)
+        before_window()
+        start_ns = monotonic_ns() + _LEAD_NS
+        for pipe in self._pipes:
+            pipe.send(start_ns)
+        return tuple(self._collect(is_alive))
 
     def _start(self) -> None:
         # Fresh interpreters: a fork would copy the threads' locks of the libraries in use.
@@ -103,13 +117,7 @@ class WorkerProcesses:
             waiting: Sequence[Connection] = [p for p in self._pipes if p not in messages]
             for pipe in wait(waiting, _WATCH_INTERVAL_S):
                 assert isinstance(pipe, Connection), "only pipes were waited for"
-                try:
-                    message = pipe.recv()
-                except (EOFError, ConnectionError) as error:
-                    raise InfrastructureError(
-                        "a process of the load generator ended in the middle of its work; is "
-                        "there enough memory?"
-                    ) from error
+                message = pipe.recv()
                 if isinstance(message, TrimtonError):
                     raise message
                 messages[pipe] = message
