@@ -116,7 +116,8 @@ def _missing(rounds: Rounds) -> list[str]:
 
 
 def _client_limit(windows: Sequence[LoadWindow]) -> list[str]:
-    shares = [w.client_cpu_us_per_request * w.requests / w.duration_s / 1e6 for w in windows]
+    cores = [w.client_cpu_us_per_request * w.requests / w.duration_s / 1e6 for w in windows]
+    shares = [used / w.workers for used, w in zip(cores, windows, strict=True)]
     if median(shares) < CLIENT_CORE_LIMIT:
         return []
     return [f"the load generator used {median(shares):.0%} of a core and may be the limit"]
