@@ -1,6 +1,6 @@
 """Structured pruning: channels, heads, neurons and hidden units leave the graph physically."""
 
-from trimton.transforms.prune.pruning import prunable, prune
+from trimton.transforms.prune.pruning import masked_and_cut, prunable, prune
 from trimton.transforms.prune.settings import PruneSettings
 
-__all__ = ["PruneSettings", "prunable", "prune"]
+__all__ = ["PruneSettings", "masked_and_cut", "prunable", "prune"]

@@ -1,0 +1,130 @@
+"""The plan of a pruning: the groups of a model, their channels ranked, and which of them go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from trimton.core.errors import InputError, UnsupportedModelError
+from trimton.transforms.graph.edit import Array
+from trimton.transforms.graph.fold import fold_small
+from trimton.transforms.graph.normalise import normalise
+from trimton.transforms.graph.quantised import quantised_nodes
+from trimton.transforms.graph.shapes import infer_shapes, restored_declarations
+from trimton.transforms.prune.activations import ChannelMeans, batches, channel_means
+from trimton.transforms.prune.allocation import ALLOCATIONS, Limits, Request, allocate
+from trimton.transforms.prune.cut import kept_indices
+from trimton.transforms.prune.groups import Prunable, find_groups
+from trimton.transforms.prune.importance import (
+    CRITERIA,
+    NEEDS_SAMPLES,
+    Evidence,
+    group_scores,
+    l2,
+)
+from trimton.transforms.prune.index_space import Indices
+from trimton.transforms.prune.relations import collect_ties
+from trimton.transforms.prune.rewrites import Kept
+from trimton.transforms.prune.settings import PruneSettings
+from trimton.transforms.prune.sizes import infer_fixed_shapes
+from trimton.transforms.report import Skipped
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which sets of ``prunable`` go, group by group, and what was limited or ranked otherwise."""
+
+    prunable: Prunable
+    requests: tuple[Request, ...]
+    removed: tuple[Indices, ...]
+    notes: tuple[Skipped, ...]
+
+    @property
+    def kept(self) -> Kept:
+        """What stays in the model that the plan was made for."""
+        gone = np.concatenate([np.zeros(0, np.int64), *self.removed])
+        return kept_indices(self.prunable.ties, self.prunable.found, gone)
+
+
+def prepared(model: ir.Model) -> ir.Model:
+    """A copy of ``model`` in normal form, with all arithmetic of shapes folded.
+
+    Raises UnsupportedModelError for a quantised model.
+    """
+    if nodes := quantised_nodes(model):
+        raise UnsupportedModelError(
+            f"the model is already quantised ({nodes[0]} is one of {len(nodes)} such nodes); prune "
+            f"the float model, then quantise the result."
+        )
+    work = normalise(model.clone(), keep_default_inputs=True)
+    with restored_declarations(work):
+        infer_shapes(work)
+        while fold_small(work):
+            infer_shapes(work)
+    return work
+
+
+def find(work: ir.Model, exclude: tuple[str, ...] = ()) -> Prunable:
+    """What can be pruned in ``work``, which is prepared; see find_groups for the errors."""
+    with restored_declarations(work):
+        infer_fixed_shapes(work)
+        return find_groups(collect_ties(work), work, exclude)
+
+
+def make_plan(
+    work: ir.Model,
+    found: Prunable,
+    settings: PruneSettings,
+    samples: Mapping[str, Array] | None,
+) -> Plan:
+    """Rank the sets of every group of ``work``, and choose those that go.
+
+    Raises UnsupportedModelError where there is no group, InputError where the criterion needs
+    samples and there are none, or where the model cannot be run on them.
+    """
+    if settings.importance in NEEDS_SAMPLES and samples is None:
+        raise InputError(f"importance {settings.importance!r}: needs samples; give --data.")
+    if not found.groups:
+        raise UnsupportedModelError(_nothing_to_prune(found))
+    means: Mapping[tuple[str, int], ChannelMeans] = {}
+    if settings.importance in NEEDS_SAMPLES and samples is not None:
+        means = channel_means(work, found.ties.layers, batches(work, samples))
+    evidence = Evidence(found.ties, found.found, means, settings.seed)
+    scores, notes = _ranked(evidence, found, settings.importance)
+    limits = Limits(settings.multiple, settings.min_kept)
+    allocation = ALLOCATIONS[settings.allocation]
+    requests = allocate(found.groups, scores, allocation, settings.ratio, limits)
+    removed: list[Indices] = []
+    for group, request, score in zip(found.groups, requests, scores, strict=True):
+        order = np.argsort(score, kind="stable")
+        removed.append(np.sort(group.sets[order[: len(group.sets) - request.kept]]))
+        if request.why is not None:
+            notes.append(Skipped(group.name, request.why))
+    return Plan(found, tuple(requests), tuple(removed), tuple(notes))
+
+
+def _ranked(
+    evidence: Evidence, found: Prunable, importance: str
+) -> tuple[list[Array], list[Skipped]]:
+    """The scores of each group's sets; groups that the criterion cannot see are ranked by l2."""
+    scores = CRITERIA[importance](evidence)
+    unseen = [group for group in found.groups if not scores[group.sets].any()]
+    if unseen:
+        magnitudes = l2(evidence)
+        for group in unseen:
+            scores[group.sets] = magnitudes[group.sets]
+    why = f"{importance} says nothing about it, so it is ranked by l2"
+    notes = [Skipped(group.name, why) for group in unseen]
+    return group_scores(scores, found.groups), notes
+
+
+def _nothing_to_prune(found: Prunable) -> str:
+    reasons = Counter(layer.why for layer in found.frozen)
+    if not reasons:
+        return "the model has no layer with weights outside control flow, so nothing can be pruned."
+    why, count = reasons.most_common(1)[0]
+    return f"nothing in the model can be pruned: {count} of its layers are kept because {why}."
