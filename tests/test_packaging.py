@@ -43,6 +43,8 @@ def test_every_module_is_in_the_wheel(wheel: set[str]) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "plugin/agent/agent.c",
+        "plugin/agent/triton_api.h",
         "plugin/backends/onnxruntime/model.py",
         "plugin/recipe.schema.json",
         "plugin/server/requirements.txt",

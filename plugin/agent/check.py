@@ -109,6 +109,8 @@ def _open_plain(path: str) -> io.BufferedReader:
 
 def read_key(path: str) -> bytes:
     """The key in a file of 64 hexadecimal digits that is closed to other users."""
+    if not path:
+        raise UnprovenError("no key is named; set key_file or TRIMTON_AGENT_KEY_FILE.")
     if not os.path.isabs(path):
         raise UnprovenError(f"key_file is {path!r}; give the absolute path of the key.")
     try:

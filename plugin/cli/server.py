@@ -57,6 +57,9 @@ def start(
     http_port: Annotated[int, typer.Option(help="HTTP port, 0 = any free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="gRPC port, 0 = any free one.")] = 8001,
     metrics_port: Annotated[int, typer.Option(help="Metrics port, 0 = any free one.")] = 8002,
+    repoagents: Annotated[
+        Path | None, typer.Option(help="Folder of repository agents; see 'trimton agent build'.")
+    ] = None,
     log: Annotated[
         Path | None, typer.Option(help="Where the server's log goes [default: a temporary file].")
     ] = None,
@@ -77,6 +80,7 @@ def start(
         grpc_port=grpc_port,
         metrics_port=metrics_port,
         load=model,
+        repoagents=repoagents,
         log_file=log_file,
     ) as server:
         ready = sorted({entry["name"] for entry in server.control.index() if "state" in entry})

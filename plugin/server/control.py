@@ -101,7 +101,9 @@ def one_sentence(reason: str) -> str:
     'no file x.'
     """
     text = re.split(r"\n+\s*At:\n", reason, maxsplit=1)[0]
-    text = re.sub(r"^load failed for model '[^']*': ", "", text.strip())
+    text = re.sub(
+        r"^(?:load failed for model|Poll failed for model directory) '[^']*': ", "", text.strip()
+    )
     text = re.sub(r"^version \d+ is at \w+ state: ", "", text)
     text = re.sub(r"^(?:\w+ ?\w*: )?TritonModelException: ", "", text)
     text = re.sub(r"^(?:Internal|Invalid argument|Not found|Unavailable|Unsupported): ", "", text)

@@ -25,7 +25,8 @@ class LaunchSettings:
     """What one server is to serve, where and how.
 
     ``models`` are loaded at the start in control mode explicit; ``exit_timeout_s`` is how long
-    a graceful stop waits for requests in flight.
+    a graceful stop waits for requests in flight; ``repoagents`` is the folder with repository
+    agents, None for the server's own.
     """
 
     repository: Path
@@ -34,6 +35,7 @@ class LaunchSettings:
     control_mode: ControlMode
     models: Sequence[str]
     exit_timeout_s: int
+    repoagents: Path | None = None
     extra_arguments: Sequence[str] = ()
 
 
@@ -57,6 +59,8 @@ def command(installation: Installation, settings: LaunchSettings, run: RunFolder
         "metrics-address": settings.host,
         "metrics-port": ports.metrics,
     }
+    if settings.repoagents is not None:
+        options["repoagent-directory"] = settings.repoagents
     backend = {
         "shm-region-prefix-name": run.shm_prefix,
         "shm-default-byte-size": STUB_SHARED_MEMORY_BYTES,

@@ -16,10 +16,10 @@ from typing import IO, Self
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.core.files import write_error
 from trimton.plugin.server import supervisor
-from trimton.plugin.server.control import ControlClient
+from trimton.plugin.server.control import ControlClient, one_sentence
 from trimton.plugin.server.installation import Installation, require_installation
 from trimton.plugin.server.launch import ControlMode, LaunchSettings, command, environment
-from trimton.plugin.server.models import check_models
+from trimton.plugin.server.models import check_models, model_names
 from trimton.plugin.server.ports import Ports, choose_ports
 from trimton.plugin.server.run_folder import new_run_folder
 
@@ -69,16 +69,19 @@ class TritonServer:
         control_mode: ControlMode = "none",
         load: Sequence[str] | None = None,
         ready_timeout_s: float = 120.0,
+        repoagents: Path | None = None,
         extra_arguments: Sequence[str] = (),
         installation: Installation | None = None,
     ) -> Self:
         """Start a server on ``repository`` and return when it serves all it was asked to load.
 
         Port 0 stands for any free one. ``load`` names the models to load at the start and
-        implies control mode explicit. What the server prints goes to ``log_file``.
+        implies control mode explicit. ``repoagents`` is a folder of repository agents, such as
+        trimton.plugin.agent.build makes. What the server prints goes to ``log_file``.
 
         Raises InputError for a missing or empty repository, an unknown model, a port in use, no
-        server installed, or a model that cannot be loaded (its error in one sentence);
+        server installed, or a model that cannot be loaded or that a repository agent refuses
+        (the reason in one sentence);
         InfrastructureError if the server ends or is not ready after ``ready_timeout_s``.
         """
         installation = installation or require_installation()
@@ -92,6 +95,7 @@ class TritonServer:
                 control_mode=control_mode if load is None else "explicit",
                 models=tuple(load or ()),
                 exit_timeout_s=EXIT_TIMEOUT_S,
+                repoagents=None if repoagents is None else repoagents.absolute(),
                 extra_arguments=tuple(extra_arguments),
             )
             try:
@@ -138,7 +142,7 @@ class TritonServer:
         server = cls(guard, int(pid_line), settings.host, settings.ports, log_file)
         try:
             server._wait_until_live(ready_timeout_s)
-            server._require_loaded()
+            server._require_loaded(_wanted(settings))
         except BaseException:
             server.stop()
             raise
@@ -196,15 +200,30 @@ class TritonServer:
                 )
             time.sleep(0.02)
 
-    def _require_loaded(self) -> None:
+    def _require_loaded(self, wanted: Sequence[str]) -> None:
         for name, reason in self.control.load_errors().items():
             raise InputError(f"model {name!r} cannot be loaded: {reason}")
+        tried = {entry["name"] for entry in self.control.index() if "state" in entry}
+        for name in wanted:
+            if name not in tried:  # refused before a version was tried: the index gives no reason
+                words = last_words(self.log_file, about=f"'{name}'")
+                raise InputError(f"model {name!r} is refused: {one_sentence(words)}")
 
 
-def last_words(log_file: Path) -> str:
-    """The last error in a server's log, else its last line, without the logger's prefix."""
+def _wanted(settings: LaunchSettings) -> Sequence[str]:
+    """The models that the server must have loaded at its start."""
+    if settings.control_mode == "none":
+        return model_names(settings.repository)
+    return settings.models
+
+
+def last_words(log_file: Path, about: str = "") -> str:
+    """The last error in a server's log, else its last line, without the logger's prefix.
+
+    Only lines with ``about`` in them count.
+    """
     text = log_file.read_text(encoding="utf-8", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and about in line]
     errors = [line for line in lines if line.startswith(("E", "error:"))]
     last = (errors or lines or ["it printed nothing"])[-1]
     return _LOG_PREFIX.sub("", last).strip('"')

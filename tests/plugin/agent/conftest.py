@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,17 +150,23 @@ class GuardedTriton:
         return self.server.log_file.read_text(errors="replace")
 
 
-def new_workshop(folder: Path) -> Workshop:
+def make_workshop(folder: Path) -> Workshop:
     made = Workshop(folder)
     made.repository.mkdir(parents=True)
     proof.new_key(made.key_file)
     return made
 
 
+@pytest.fixture(scope="session")
+def new_workshop() -> Callable[[Path], Workshop]:
+    """Makes a workshop in a folder."""
+    return make_workshop
+
+
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
     """A workshop of the test's own."""
-    return new_workshop(tmp_path)
+    return make_workshop(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -177,7 +183,7 @@ def guarded(
 ) -> Iterator[GuardedTriton]:
     """One server with the agent for a module; every test has models of its own."""
     folder = tmp_path_factory.mktemp("guarded")
-    made = new_workshop(folder)
+    made = make_workshop(folder)
     made.model("first")
     made.prove("first")
     assert not any(name.startswith("TRIMTON_AGENT_") for name in os.environ)
@@ -186,7 +192,7 @@ def guarded(
         load=["first"],
         log_file=folder / "server.log",
         installation=installation,
-        extra_arguments=[f"--repoagent-directory={agents}"],
+        repoagents=agents,
     ) as server:
         client = grpcclient.InferenceServerClient(server.grpc_url)
         yield GuardedTriton(server, client, made)

@@ -13,9 +13,11 @@ from tritonclient.utils import InferenceServerException
 from trimton.core.errors import InputError
 from trimton.plugin.proof import ProofTerms, config_json
 from trimton.plugin.repository import open_repository
+from trimton.plugin.server.installation import Installation
+from trimton.plugin.server.process import TritonServer
 
 if TYPE_CHECKING:
-    from tests.plugin.agent.conftest import GuardedTriton
+    from tests.plugin.agent.conftest import GuardedTriton, Workshop
 
 pytestmark = pytest.mark.server
 
@@ -171,6 +173,21 @@ def test_load_with_another_configuration_is_vetoed(guarded: GuardedTriton) -> No
     with pytest.raises(InferenceServerException, match="failed to load 'overridden'"):
         guarded.client.load_model("overridden", config=json.dumps(config))
     assert "the configuration to load is not the one" in guarded.workshop.records()[-1]["reason"]
+
+
+def test_server_does_not_start_without_a_model_that_the_agent_refuses(
+    workshop: Workshop, installation: Installation, agents: Path
+) -> None:
+    workshop.model("refused")
+
+    with pytest.raises(InputError, match=r"'refused' is refused: trimton: there is no proof") as e:
+        TritonServer.start(
+            workshop.repository,
+            log_file=workshop.folder / "server.log",
+            installation=installation,
+            repoagents=agents,
+        )
+    assert "\n" not in str(e.value)
 
 
 Spoil = Callable[[Path], None]
