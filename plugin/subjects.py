@@ -18,6 +18,7 @@ import numpy as np
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.arms import Arm, ServedArm
 from trimton.perf.load.patience import Patience
+from trimton.perf.load.tally import OnRequest
 from trimton.perf.load.threads import InProcessArm
 from trimton.perf.targets.access import Access
 from trimton.perf.targets.endpoint import ServerMetadata
@@ -53,8 +54,18 @@ class Subject(Protocol):
 
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]: ...
 
-    def arm(self, feeds: Sequence[Mapping[str, Array]], batch: int, *, in_flight: int = 1) -> Arm:
-        """What loads it with ``feeds``, at most ``in_flight`` of them at a time."""
+    def arm(
+        self,
+        feeds: Sequence[Mapping[str, Array]],
+        batch: int,
+        *,
+        in_flight: int = 1,
+        on_request: OnRequest | None = None,
+    ) -> Arm:
+        """What loads it with ``feeds``, at most ``in_flight`` of them at a time.
+
+        ``on_request`` is told of every counted success.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,15 @@ class FileSubject:
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         return self.model.infer(feed)
 
-    def arm(self, feeds: Sequence[Mapping[str, Array]], batch: int, *, in_flight: int = 1) -> Arm:
-        return InProcessArm(self.name, self.model, feeds, batch)
+    def arm(
+        self,
+        feeds: Sequence[Mapping[str, Array]],
+        batch: int,
+        *,
+        in_flight: int = 1,
+        on_request: OnRequest | None = None,
+    ) -> Arm:
+        return InProcessArm(self.name, self.model, feeds, batch, on_request)
 
 
 @dataclass(frozen=True)
@@ -99,7 +117,12 @@ class ServedSubject:
         return self.endpoint.infer(self.model, feed, self.inputs)
 
     def arm(
-        self, feeds: Sequence[Mapping[str, Array]], batch: int, *, in_flight: int = 1
+        self,
+        feeds: Sequence[Mapping[str, Array]],
+        batch: int,
+        *,
+        in_flight: int = 1,
+        on_request: OnRequest | None = None,
     ) -> ServedArm:
         load = self.wire.prepare(
             self.endpoint,
@@ -112,7 +135,14 @@ class ServedSubject:
             cleanup=self.cleanup,
         )
         arm = ServedArm(
-            self.name, self.endpoint, self.model, load.requests, batch, connector=load.connector
+            self.name,
+            self.endpoint,
+            self.model,
+            load.requests,
+            batch,
+            connector=load.connector,
+            connections_max=max(in_flight, 1),
+            on_request=on_request,
         )
         if self.local is None:
             return arm

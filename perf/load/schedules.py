@@ -2,6 +2,9 @@
 
 Pure, seeded and computed before the load: ``instants_ns`` gives int64 [requests], ascending,
 within [0, duration). A new kind of arrival is one class here and a row where options name it.
+
+Constant and Poisson rates last as long as they are asked to; a ramp and a trace have a length of
+their own, and a shorter duration takes their first part.
 """
 
 from __future__ import annotations
@@ -72,10 +75,11 @@ class PoissonRate:
 
 @dataclass(frozen=True)
 class Ramp:
-    """A rate that rises (or falls) linearly from ``start_rps`` to ``end_rps``."""
+    """A rate that rises (or falls) linearly from ``start_rps`` to ``end_rps`` in ``length_s``."""
 
     start_rps: float
     end_rps: float
+    length_s: float
     name: str = "ramp"
 
     @property
@@ -84,17 +88,19 @@ class Ramp:
         return (self.start_rps + self.end_rps) / 2
 
     def instants_ns(self, duration_s: float, seed: int) -> Instants:
-        """The k-th request is due when the integral of the rate reaches k."""
-        slope = (self.end_rps - self.start_rps) / duration_s
-        due = np.arange(max(1, round(self.rate_rps * duration_s)), dtype=np.float64)
+        """The part within ``duration_s``; a request is due when the integral of the rate says."""
+        slope = (self.end_rps - self.start_rps) / self.length_s
+        due = np.arange(max(1, round(self.rate_rps * self.length_s)), dtype=np.float64)
         # Solves start*t + slope*t^2/2 = k in the form that does not cancel for small slopes.
         root = np.sqrt(np.maximum(self.start_rps**2 + 2 * slope * due, 0))
         below = self.start_rps + root
         seconds = np.divide(2 * due, below, out=np.zeros_like(due), where=below > 0)
-        return np.minimum(seconds * _NS, duration_s * _NS - 1).astype(np.int64)
+        instants_ns = np.minimum(seconds * _NS, self.length_s * _NS - 1).astype(np.int64)
+        return instants_ns[: np.searchsorted(instants_ns, duration_s * _NS)]
 
     def duration_s(self, window_s: float) -> float:
-        return window_s
+        """A ramp is as long as it is."""
+        return self.length_s
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from time import monotonic_ns
 from trimton.core.errors import InputError
 from trimton.perf.load.arms import Load, window_record
 from trimton.perf.load.span import Span
+from trimton.perf.load.tally import OnRequest
 from trimton.perf.load.window import Window
 from trimton.perf.results import LoadWindow
 from trimton.perf.targets.in_process import InProcessModel
@@ -31,6 +32,7 @@ class InProcessArm:
     model: InProcessModel
     feeds: Sequence[Mapping[str, Array]]
     batch: int = 1
+    on_request: OnRequest | None = None
 
     def measure(self, load: Load) -> LoadWindow:
         """See trimton.perf.load.arms.Arm.
@@ -46,9 +48,11 @@ class InProcessArm:
             self._run(load.concurrency, Window(int(load.warmup_s * 1e9), load.concurrency))
         before_ns = time.process_time_ns()
         if load.request_count is None:
-            tally: Window | Span = Window(int(load.window_s * 1e9), load.concurrency)
+            tally: Window | Span = Window(
+                int(load.window_s * 1e9), load.concurrency, on_request=self.on_request
+            )
         else:
-            tally = Span(load.request_count)
+            tally = Span(load.request_count, on_request=self.on_request)
             tally.open(monotonic_ns())
         window, client_cpu_ns = self._run(load.concurrency, tally, load.request_count)
         model_cpu_ns = time.process_time_ns() - before_ns - client_cpu_ns

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # Different random requests, so that no cache in the server answers all of them.
 _RANDOM_REQUESTS = 64
-# Each request in flight needs a file descriptor, and the usual limit is 1024.
-_CONCURRENCY_MAX = 1000
 
 UrlOption = Annotated[
     str | None,
@@ -109,11 +107,10 @@ class LoadPlan:
         from trimton.plugin.cli.output import progress
 
         feeds = self.feeds(subjects[0], samples, batch)
-        for (
-            subject
-        ) in subjects:  # a request that the model refuses is wrong input, not an error rate
-            subject.infer(feeds[0])
-        arms = [subject.arm(feeds, batch) for subject in subjects]
+        for subject in subjects:
+            subject.infer(feeds[0])  # what the model refuses is wrong input, not an error rate
+        in_flight = max(self.levels)
+        arms = [subject.arm(feeds, batch, in_flight=in_flight) for subject in subjects]
         with progress() as shown:
             total = len(arms) * len(self.levels) * self.rounds
             task = shown.add_task("loading", total=total)
@@ -158,37 +155,24 @@ def plan_from_options(
         warmup_s=warmup_s,
         seed=seed,
         data=data,
-        shapes=dict(_shape(text) for text in shapes or ()),
+        shapes=dict(shape_option(text) for text in shapes or ()),
         batch=batch,
     )
 
 
 def _levels(listed: str | None, ranged: str | None) -> tuple[int, ...]:
+    from trimton.plugin.cli.load_levels import Endless, concurrency_levels
+
     if listed is not None and ranged is not None:
         raise InputError("give --concurrency or --concurrency-range, not both.")
-    try:
-        if ranged is None:
-            levels = [int(part) for part in (listed or "1").split(",")]
-        else:
-            start, end, step = _range(*(int(part) for part in ranged.split(":")))
-            levels = list(range(start, end + 1, step))
-    except (TypeError, ValueError):
-        levels = []
-    if not levels or min(levels) < 1 or max(levels) > _CONCURRENCY_MAX:
-        option = "--concurrency-range" if ranged is not None else "--concurrency"
-        form = "START:END:STEP such as 1:4:1" if ranged is not None else "numbers such as 1,4"
-        raise InputError(
-            f"{option} {ranged or listed}: give {form}, each from 1 to {_CONCURRENCY_MAX}."
-        )
-    return tuple(dict.fromkeys(levels))
+    levels = concurrency_levels(listed, ranged)
+    if isinstance(levels, Endless):
+        raise InputError(f"--concurrency-range {ranged}: END must be given.")
+    return tuple(level for level in levels if isinstance(level, int))
 
 
-def _range(start: int, end: int | None = None, step: int = 1) -> tuple[int, int, int]:
-    """START alone is one level, as perf_analyzer reads it."""
-    return start, start if end is None else end, step
-
-
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+def shape_option(text: str) -> tuple[str, tuple[int, ...]]:
+    """Name and dimensions of ``--shape NAME:DIMS``; InputError for anything else."""
     name, _, dimensions = text.rpartition(":")
     try:
         return _named(name), tuple(int(part) for part in dimensions.split(","))

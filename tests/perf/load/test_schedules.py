@@ -10,7 +10,7 @@ from scipy import stats
 
 from trimton.perf.load.schedules import ConstantRate, PoissonRate, Ramp, Trace
 
-ALL = [ConstantRate(50), PoissonRate(50), Ramp(10, 90), Ramp(90, 0), Ramp(0, 100)]
+ALL = [ConstantRate(50), PoissonRate(50), Ramp(10, 90, 9), Ramp(90, 0, 9), Ramp(0, 100, 9)]
 
 
 @pytest.mark.parametrize("arrivals", ALL, ids=lambda a: f"{a.name}{a.rate_rps}")
@@ -42,11 +42,12 @@ def test_poisson_arrivals_differ_between_seeds():
 
 @pytest.mark.parametrize(("start", "end"), [(10, 90), (90, 10), (0, 100), (50, 50)])
 def test_a_ramp_has_sent_the_integral_of_its_rate_at_every_instant(start, end):
-    ramp = Ramp(start, end)
+    ramp = Ramp(start, end, 10)
     seconds = ramp.instants_ns(10, 0) / 1e9
     integral = start * seconds + (end - start) / 10 * seconds**2 / 2
     assert np.allclose(integral, np.arange(len(seconds)), atol=1e-5)
     assert len(seconds) == (start + end) / 2 * 10
+    assert ramp.duration_s(3) == 10
 
 
 def test_a_trace_is_replayed_as_it_was_and_cut_to_the_duration():
