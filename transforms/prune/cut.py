@@ -33,6 +33,9 @@ def cut(model: ir.Model, kept: Kept) -> None:
         tensor = constant(value)
         if tensor is not None:
             _set_tensor(value, _sliced(tensor.numpy(), axes, kept))
+    for node in model.graph:
+        for output in filter(kept.is_cut, node.outputs):
+            output.shape = None  # that of an operator outside the standard would stay as it was
     infer_shapes(model)
 
 

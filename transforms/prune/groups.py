@@ -31,6 +31,7 @@ _FLOATS = frozenset(
 class Group:
     """Sets of indices of equal kind: any of them can be removed.
 
+    ``layers`` make the channels; where none does, these are the weights that hold them.
     ``sets`` are their labels, in the order of the channels; each removes ``width`` channels of
     the layers, ``parameters`` and ``macs`` while all other groups are whole (None where shapes
     are free). ``shares_statistics`` says that a normalisation runs over them, so that removing
@@ -84,9 +85,9 @@ def find_groups(ties: Ties, model: ir.Model, exclude: Sequence[str] = ()) -> Pru
     groups: list[Group] = []
     for sets in by_kind:
         first = int(sets[0])
-        layers = layers_of.get(first, [])
-        if len(sets) < 2 or first in found.reasons or not layers or not parameters[first]:
+        if len(sets) < 2 or first in found.reasons or not parameters[first]:
             continue
+        layers = layers_of.get(first) or list(_tables(ties, found, first))
         groups.append(
             Group(
                 name=layers[0][0],
@@ -182,6 +183,14 @@ def _layers_by_set(ties: Ties, found: Components) -> dict[int, list[tuple[str, i
         for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
             made.setdefault(int(label), []).append((layer_name(layer), int(count)))
     return made
+
+
+def _tables(ties: Ties, found: Components, label: int) -> Iterator[tuple[str, int]]:
+    """(name, channels) of the weights with a set that no layer makes, such as embeddings."""
+    for value, axis in weight_axes(ties):
+        count = int(np.count_nonzero(found.labels[axis.indices] == label))
+        if count:
+            yield value.name or "", count
 
 
 def _frozen_layers(ties: Ties, found: Components, groups: Sequence[Group]) -> Iterator[FrozenLayer]:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from trimton.transforms.graph.fold import fold_small
 from trimton.transforms.graph.shapes import bind_free_dims, infer_shapes, static_shape
+from trimton.transforms.prune.stand_ins import use_stand_ins
 
 # Large enough for every pooling to leave something; nothing is computed at these sizes.
 _TWO_SIZES = (256, 320)
@@ -35,6 +36,7 @@ def infer_fixed_shapes(model: ir.Model) -> None:
 def _shapes_at(model: ir.Model, size: int) -> Mapping[str, tuple[int, ...] | None]:
     """The shapes of the main graph's values, by name, when every free dimension is ``size``."""
     copy = model.clone()
+    use_stand_ins(copy)
     bind_free_dims(copy, {}, size)
     while fold_small(copy):
         bind_free_dims(copy, {}, size)
