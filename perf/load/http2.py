@@ -41,6 +41,15 @@ _GIVE_BACK_BYTES = _RECEIVE_WINDOW_BYTES // 2
 _PING_ACK = h2.frame_head(Kind.PING, Flag.ACK, 0, 8)
 _SETTINGS_ACK = h2.frame(Kind.SETTINGS, Flag.ACK, 0)
 _UNLIMITED = 2**31
+# Type and flags of a DATA frame.
+_LAST_DATA = bytes([Kind.DATA, Flag.END_STREAM])
+_MORE_DATA = bytes([Kind.DATA, 0])
+# Names of the hot path: a look into this module is quicker than one into another.
+_UNPACK_HEAD = HEAD.unpack_from
+_LARGEST_FRAME_BYTES = h2.DEFAULT_FRAME_BYTES
+_DATA = Kind.DATA
+_END_STREAM = Flag.END_STREAM
+_PADDED_OR_PRIORITY = Flag.PADDED | Flag.PRIORITY
 
 
 class ProtocolMismatchError(ConnectionError):
@@ -88,8 +97,7 @@ class Http2Connection(asyncio.Protocol):
     def __init__(self, fields: Sequence[Field], *, wants_data: bool = False) -> None:
         self._fields = fields
         self._wants_data = wants_data
-        self._blocks = RequestBlocks.of(fields)
-        self._block = self._blocks.first
+        self._head, self._later_head = _heads(RequestBlocks.of(fields))
         self._responses = ResponseBlocks()
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, Http2Stream] = {}
@@ -132,19 +140,17 @@ class Http2Connection(asyncio.Protocol):
         stream.ends = ends
         stream.received_bytes = 0
         self._streams[stream_id] = stream
-        block = self._block
-        self._block = self._blocks.later
+        head, self._head = self._head, self._later_head
+        number = stream_id.to_bytes(4)
         size = len(message)
-        head = h2.frame_head(Kind.HEADERS, Flag.END_HEADERS, stream_id, len(block))
         if size <= self._frame_bytes and size <= self._send_window and size <= self._stream_window:
             self._send_window -= size
             stream.send_window = self._stream_window - size
-            flags = Flag.END_STREAM if ends else 0
-            data_head = h2.frame_head(Kind.DATA, flags, stream_id, size)
-            self._write(b"".join((head, block, data_head, message)))
+            data_head = size.to_bytes(3) + (_LAST_DATA if ends else _MORE_DATA)
+            self._write(b"".join((head[0], number, head[1], data_head, number, message)))
         else:
             stream.send_window = self._stream_window
-            self._write(head + block)
+            self._write(b"".join((head[0], number, head[1])))
             self._send(stream, memoryview(message))
 
     def send(self, stream: Http2Stream, message: bytes) -> None:
@@ -200,15 +206,15 @@ class Http2Connection(asyncio.Protocol):
         """Handle every whole frame of ``data``; returns where the next one begins."""
         position, end = 0, len(data)
         while position + HEAD_BYTES <= end:
-            high, low, kind, flags, stream_id = HEAD.unpack_from(data, position)
+            high, low, kind, flags, stream_id = _UNPACK_HEAD(data, position)
             start = position + HEAD_BYTES
             length = high << 8 | low
-            if length > h2.DEFAULT_FRAME_BYTES:
+            if length > _LARGEST_FRAME_BYTES:
                 raise ValueError(_oversized(data[position:]))
             if start + length > end:
                 break
             position = start + length
-            if kind == Kind.DATA:
+            if kind == _DATA:
                 self._on_data(flags, stream_id, data, start, length)
             elif handler := self._handlers.get(kind):
                 if self._split_block is not None and kind != Kind.CONTINUATION:
@@ -233,11 +239,11 @@ class Http2Connection(asyncio.Protocol):
             if stream.received_bytes >= _GIVE_BACK_BYTES and stream_id in self._streams:
                 self._write(h2.window_update(stream_id, stream.received_bytes))
                 stream.received_bytes = 0
-        if flags & Flag.END_STREAM and stream_id in self._streams:
+        if flags & _END_STREAM and stream_id in self._streams:
             self._end(stream, {})
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if flags & (Flag.PADDED | Flag.PRIORITY):
+        if flags & _PADDED_OR_PRIORITY:
             payload = h2.unpadded(flags, payload)
         if not flags & Flag.END_HEADERS:
             self._split_block = (flags, stream_id, payload)
@@ -246,7 +252,7 @@ class Http2Connection(asyncio.Protocol):
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        if flags & Flag.END_STREAM:
+        if flags & _END_STREAM:
             self._end(stream, fields)
         else:
             stream.on_headers(fields)
@@ -277,8 +283,7 @@ class Http2Connection(asyncio.Protocol):
         self.most_streams = values.get(Setting.MAX_CONCURRENT_STREAMS, self.most_streams)
         table_bytes = values.get(Setting.HEADER_TABLE_SIZE, DEFAULT_TABLE_BYTES)
         if table_bytes < DEFAULT_TABLE_BYTES:
-            self._blocks = RequestBlocks.of(self._fields, table_bytes)
-            self._block = self._blocks.first
+            self._head, self._later_head = _heads(RequestBlocks.of(self._fields, table_bytes))
         if Setting.INITIAL_WINDOW_SIZE in values:
             more = values[Setting.INITIAL_WINDOW_SIZE] - self._stream_window
             self._stream_window += more
@@ -352,6 +357,15 @@ class Http2Connection(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self._transport is not None and self.is_open:
             self._transport.write(data)
+
+
+def _heads(blocks: RequestBlocks) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """HEADERS frames of the first and of later requests, before and after the stream's number."""
+    first, later = (
+        (h2.frame_head(Kind.HEADERS, Flag.END_HEADERS, 0, len(block))[:-4], block)
+        for block in (blocks.first, blocks.later)
+    )
+    return first, later
 
 
 def _oversized(data: bytes) -> str:
