@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +13,10 @@ from trimton.core.errors import InputError
 if TYPE_CHECKING:
     from trimton.perf.load.feeds import Feed
     from trimton.perf.results import LoadWindow
+    from trimton.plugin.feeding import Feeding
     from trimton.plugin.samples import Samples
     from trimton.plugin.subjects import Subject
 
-# Different random requests, so that no cache in the server answers all of them.
-_RANDOM_REQUESTS = 64
 
 UrlOption = Annotated[
     str | None,
@@ -71,33 +70,16 @@ class LoadPlan:
     window_s: float
     warmup_s: float
     seed: int
-    data: str | None
-    shapes: Mapping[str, tuple[int, ...]]
     batch: int | None
+    feeding: Feeding
 
     def samples(self, subject: Subject) -> Samples | None:
         """The samples of ``--data``, checked against the inputs of ``subject``."""
-        from trimton.plugin.samples import load_samples
-        from trimton.transforms.graph.inputs import InputSpec
-
-        if self.data is None:
-            return None
-        specs = [InputSpec(s.name, s.dtype, s.shape, s.optional) for s in subject.inputs]
-        return load_samples(self.data, specs)
+        return self.feeding.samples(subject)
 
     def feeds(self, subject: Subject, samples: Samples | None, batch: int) -> list[Feed]:
         """The inputs of the requests: from ``samples``, or random."""
-        from trimton.perf.load.feeds import feeds_from_samples, random_feeds
-
-        if samples is not None:
-            return feeds_from_samples(samples.inputs, batch)
-        return random_feeds(
-            subject.inputs,
-            batch=batch,
-            count=_RANDOM_REQUESTS,
-            seed=self.seed,
-            shapes=self.shapes,
-        )
+        return self.feeding.feeds(subject, samples, batch)
 
     def measure(
         self, subjects: Sequence[Subject], samples: Samples | None, batch: int
@@ -138,8 +120,8 @@ def plan_from_options(
     seed: int,
 ) -> LoadPlan:
     """Check the options; InputError names the one that is wrong."""
-    if data is not None and shapes:
-        raise InputError("--shape is for random inputs; with --data the samples have their shape.")
+    from trimton.plugin.feeding import Feeding
+
     if not 0 < window_s < 3600:
         raise InputError(f"--window must lie between 0 and 3600 s, not {window_s:g}.")
     if not 0 <= warmup_s < 3600:
@@ -154,9 +136,8 @@ def plan_from_options(
         window_s=window_s,
         warmup_s=warmup_s,
         seed=seed,
-        data=data,
-        shapes=dict(shape_option(text) for text in shapes or ()),
         batch=batch,
+        feeding=Feeding(data, shapes=shapes_of(shapes), seed=seed),
     )
 
 
@@ -169,6 +150,11 @@ def _levels(listed: str | None, ranged: str | None) -> tuple[int, ...]:
     if isinstance(levels, Endless):
         raise InputError(f"--concurrency-range {ranged}: END must be given.")
     return tuple(level for level in levels if isinstance(level, int))
+
+
+def shapes_of(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """The dimensions of every ``--shape``, by the name of the input."""
+    return dict(shape_option(text) for text in texts or ())
 
 
 def shape_option(text: str) -> tuple[str, tuple[int, ...]]:

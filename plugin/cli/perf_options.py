@@ -1,0 +1,206 @@
+"""The options of ``perf``, and what they mean together.
+
+Those that perf_analyzer has too mean what they mean there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trimton.core.errors import InputError
+from trimton.plugin.cli.perf_flags import (
+    ROUNDS,
+    RULE_SPREAD_PCT,
+    RULE_TRIALS,
+    RULE_WINDOW_MS,
+    TOKEN_VARIABLE,
+    WINDOW_S,
+)
+
+if TYPE_CHECKING:
+    from trimton.perf.load.rounds import Level
+    from trimton.perf.load.stability import StabilityRule
+    from trimton.plugin.load_test import Measuring, Threshold
+    from trimton.plugin.wire import Wire
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Which load: at most one of these is given."""
+
+    concurrency: str | None
+    concurrency_range: str | None
+    request_rate: str | None
+    request_rate_range: str | None
+    ramp: str | None
+    replay: str | None
+    request_intervals: str | None
+    peak: bool
+    distribution: str
+
+    def levels(self) -> Iterable[Level]:
+        """The loads, checked; InputError names the option that is wrong."""
+        from trimton.perf.formats.traces import read_intervals, read_trace
+        from trimton.plugin.cli.load_levels import concurrency_levels, ramp_level, rate_levels
+
+        given = self._given()
+        if len(given) > 1:
+            raise InputError(f"give one kind of load: {' or '.join(given)}, not both.")
+        if self.ramp is not None:
+            return [ramp_level(self.ramp)]
+        if self.replay is not None:
+            return [read_trace(Path(self.replay))]
+        if self.request_intervals is not None:
+            return [read_intervals(Path(self.request_intervals))]
+        if self.request_rate is not None or self.request_rate_range is not None:
+            return rate_levels(self.request_rate, self.request_rate_range, self.distribution)
+        return concurrency_levels(self.concurrency, self.concurrency_range)
+
+    @property
+    def runs_once(self) -> bool:
+        """A load with a length of its own is measured once unless rounds are asked for."""
+        return any((self.ramp, self.replay, self.request_intervals))
+
+    def _given(self) -> list[str]:
+        options = {
+            "--concurrency": self.concurrency,
+            "--concurrency-range": self.concurrency_range,
+            "--request-rate": self.request_rate,
+            "--request-rate-range": self.request_rate_range,
+            "--ramp": self.ramp,
+            "--replay": self.replay,
+            "--request-intervals": self.request_intervals,
+            "--peak": self.peak or None,
+        }
+        return [name for name, value in options.items() if value is not None]
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How each level is measured."""
+
+    rounds: int | None
+    window_s: float | None
+    warmup: str
+    interval_ms: int | None
+    spread_pct: float | None
+    trials_max: int | None
+    percentile: float | None
+    request_count: int | None
+    seed: int
+
+    def measuring(self, *, runs_once: bool, percentile_is_for_limit: bool) -> Measuring:
+        """The settings, checked; InputError names the option that is wrong."""
+        from trimton.plugin.load_test import Measuring
+
+        _within("--rounds", self.rounds, 1, 10_000)
+        _within("--window", self.window_s, 1e-3, 3600)
+        _within("--measurement-interval", self.interval_ms, 1, 3_600_000)
+        _within("--request-count", self.request_count, 1, 100_000_000)
+        _within("--seed", self.seed, 0, 2**63)
+        rule = self._rule(percentile_is_for_limit)
+        if rule is not None and (self.rounds is not None or self.window_s is not None):
+            raise InputError(
+                "--rounds and --window are for fixed rounds; with --measurement-interval, "
+                "--stability-percentage, --max-trials or --percentile windows are repeated until "
+                "three agree: give one or the other."
+            )
+        if self.request_count is not None and self.window_s is not None:
+            raise InputError("give --window or --request-count, not both.")
+        once = runs_once or self.request_count is not None
+        window_s = (self.interval_ms or RULE_WINDOW_MS) / 1000 if rule else self.window_s
+        return Measuring(
+            rounds=self.rounds or (1 if once else ROUNDS),
+            window_s=WINDOW_S if window_s is None else window_s,
+            warmup_s=self._warmup_s(),
+            rule=rule,
+            request_count=self.request_count,
+            seed=self.seed,
+        )
+
+    def _rule(self, percentile_is_for_limit: bool) -> StabilityRule | None:
+        from trimton.perf.load.stability import StabilityRule
+
+        _within("--stability-percentage", self.spread_pct, 0.1, 1000)
+        _within("--max-trials", self.trials_max, 3, 10_000)
+        share = share_of(self.percentile)
+        asked = (self.interval_ms, self.spread_pct, self.trials_max)
+        if asked == (None, None, None) and (share is None or percentile_is_for_limit):
+            return None
+        return StabilityRule(
+            spread=(RULE_SPREAD_PCT if self.spread_pct is None else self.spread_pct) / 100,
+            percentile=share,
+            trials_max=self.trials_max or RULE_TRIALS,
+        )
+
+    def _warmup_s(self) -> float | None:
+        if self.warmup == "auto":
+            return None
+        try:
+            seconds = float(self.warmup)
+        except ValueError:
+            raise InputError(f"--warmup {self.warmup}: give seconds, or auto.") from None
+        _within("--warmup", seconds, 0, 3600)
+        return seconds
+
+
+def share_of(percentile: float | None) -> float | None:
+    """``--percentile`` as a share; InputError unless it lies between 0 and 100."""
+    if percentile is None:
+        return None
+    if not 0 < percentile < 100:
+        raise InputError(f"--percentile must lie between 0 and 100, not {percentile:g}.")
+    return percentile / 100
+
+
+def threshold_of(limit_ms: float | None, percentile: float | None) -> Threshold | None:
+    """``--latency-threshold`` with ``--percentile``."""
+    from trimton.plugin.load_test import Threshold
+
+    if limit_ms is None:
+        return None
+    _within("--latency-threshold", limit_ms, 1e-3, 3_600_000)
+    return Threshold(limit_ms, share_of(percentile))
+
+
+def wire_of(
+    *,
+    protocol: str,
+    headers: list[str] | None,
+    tls: bool,
+    tls_files: Mapping[str, str | None],
+    insecure: bool,
+    compress: bool,
+    shared_memory: str,
+) -> Wire:
+    """How requests travel, checked; ``tls_files`` by the name of their field in Tls."""
+    from trimton.perf.load.protocols import protocol_named
+    from trimton.perf.targets.access import parse_headers
+    from trimton.perf.targets.tls import Tls
+    from trimton.plugin.wire import Wire
+
+    if shared_memory not in ("none", "system"):
+        raise InputError(f"--shared-memory {shared_memory}: choose none or system.")
+    if compress and shared_memory == "system":
+        raise InputError("--compress has nothing to do with --shared-memory system.")
+    files = {name: Path(file) for name, file in tls_files.items() if file is not None}
+    if "key_file" in files and "certificate_file" not in files:
+        raise InputError("--tls-key needs the certificate that it belongs to: --tls-cert.")
+    if (files or insecure) and not tls:
+        raise InputError("--tls-ca, --tls-cert, --tls-key and --tls-insecure need --tls.")
+    return Wire(
+        protocol=protocol_named(protocol),
+        tls=Tls(**files, insecure=insecure) if tls else None,
+        headers=parse_headers(headers or (), os.environ.get(TOKEN_VARIABLE)),
+        compressed=compress,
+        shared_memory=shared_memory == "system",
+    )
+
+
+def _within(option: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise InputError(f"{option} must lie between {low:g} and {high:g}, not {value:g}.")
