@@ -6,11 +6,11 @@ signed and checked, stands in trimton.plugin.agent.check, which the agent runs b
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from trimton.plugin.agent.build import AGENT_NAME
 from trimton.plugin.repository import CONFIG_NAME, ModelConfig, RepositoryModel, path_digest
 from trimton.plugin.run_directory import VERDICT_NAME
 
+SECONDS_PER_DAY = 86400
 ROLE_BASELINE = "baseline"
 ROLE_VARIANT = "variant"
 
@@ -123,14 +124,13 @@ def prove_version(
     folder = folder or model.folder
     covered = _subjects(model.folder, folder, version)
     role = _role(verdict_file, verdict, folder / str(version))
-    now = datetime.datetime.now(datetime.UTC)
-    expires = now + datetime.timedelta(days=_valid_days(terms))
+    now = time.time()
     predicate = {
         "model": model.name,
         "version": version,
         "role": role,
-        "created": now.isoformat(timespec="seconds"),
-        "expires": expires.isoformat(timespec="seconds"),
+        "created": check.timestamp(now),
+        "expires": check.timestamp(now + _valid_days(terms) * SECONDS_PER_DAY),
         "policy": policy_digest(verdict),
         "verdict": {
             "sha256": check.file_digest(str(verdict_file)),
