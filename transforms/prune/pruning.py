@@ -43,8 +43,10 @@ def prune(
     with restored_declarations(work):
         plan = make_plan(work, find(work, settings.exclude), settings, samples)
         folded, unproven = _carry_out(work, plan, settings, samples)
-    difference, unmeasured = output_difference(model, work)
     steps = (*_cuts(plan), *folded)
+    if not steps:
+        work = model.clone()
+    difference, unmeasured = output_difference(model, work)
     return work, TransformReport(
         transform="prune",
         changed=bool(steps),
