@@ -19,7 +19,7 @@ from typing import Any
 from google.protobuf import json_format
 from pydantic import ValidationError
 
-from trimton.core.errors import InputError, TrimtonError
+from trimton.core.errors import EXIT_FAIL, InputError, TrimtonError
 from trimton.core.files import write_error, write_text
 from trimton.perf.hardware import INSTRUCTION_SETS
 from trimton.perf.verdict import Verdict
@@ -34,9 +34,9 @@ ROLE_VARIANT = "variant"
 
 
 class UnprovenModelError(TrimtonError):
-    """No proof covers a model: the agent would not load it."""
+    """The agent would not load a model, or would not be asked about it."""
 
-    exit_code = 1
+    exit_code = EXIT_FAIL
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def prove_version(
     Raises InputError for a run without a verdict, a verdict of another model, bytes that it did
     not judge or that did not pass, and a configuration that does not name the agent.
     """
-    config = _config_with_agent(model)
+    if reason := bypass_reason(model):
+        raise InputError(reason)
     verdict_file = run / VERDICT_NAME
     verdict = read_verdict(verdict_file)
     if verdict.model != model.name:
@@ -138,7 +139,7 @@ def prove_version(
             "created": verdict.created,
         },
         "processor": _processor(verdict_file, verdict, terms),
-        "config": config_json(config),
+        "config": config_json(model.config),
     }
     statement = {
         "_type": check.STATEMENT_TYPE,
@@ -165,14 +166,15 @@ def check_model(
     """What the agent would answer on this host to a load of ``model``, in words.
 
     ``key_file`` and ``policy`` are the configuration's own parameters if they are not given.
-    Raises UnprovenModelError with the reason of a veto.
+    Raises UnprovenModelError with the reason of a veto, or why the agent would not be asked.
     """
-    config = _config_with_agent(model)
-    parameters = agent_parameters(config) or {}
+    if reason := bypass_reason(model):
+        raise UnprovenModelError(reason)
+    parameters = agent_parameters(model.config) or {}
     try:
         word, text = check.check_model(
             str(model.folder.absolute()),
-            config_json(config),
+            config_json(model.config),
             str(key_file.absolute()) if key_file else parameters.get("key_file", ""),
             parameters.get("policy", "") if policy is None else policy,
             parameters.get("redirect", ""),
@@ -202,24 +204,26 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
     return document
 
 
-def agent_parameters(config: ModelConfig) -> dict[str, str] | None:
-    """The parameters of the agent in a configuration; None where it does not name the agent."""
-    for agent in config.model_repository_agents.agents:
-        if agent.name == AGENT_NAME:
-            return dict(agent.parameters)
+def bypass_reason(model: RepositoryModel) -> str | None:
+    """Why a server would load ``model`` without asking the agent, and the mend; None if it asks."""
+    path = model.folder / CONFIG_NAME
+    if model.config is None:
+        return f"{path}: is missing, so a server loads the model without asking; write one."
+    if agent_parameters(model.config) is None:
+        return (
+            f"{path}: does not name the agent, so a server loads the model without asking; "
+            f'add model_repository_agents {{ agents [ {{ name: "{AGENT_NAME}" }} ] }}.'
+        )
     return None
 
 
-def _config_with_agent(model: RepositoryModel) -> ModelConfig:
-    path = model.folder / CONFIG_NAME
-    if model.config is None:
-        raise InputError(f"{path}: is missing, so a server would load the model without asking.")
-    if agent_parameters(model.config) is None:
-        raise InputError(
-            f"{path}: does not name the agent, so a server would load the model without asking; "
-            f'add model_repository_agents {{ agents [ {{ name: "{AGENT_NAME}" }} ] }}.'
-        )
-    return model.config
+def agent_parameters(config: ModelConfig | None) -> dict[str, str] | None:
+    """The parameters of the agent in a configuration; None where it does not name the agent."""
+    agents = () if config is None else config.model_repository_agents.agents
+    for agent in agents:
+        if agent.name == AGENT_NAME:
+            return dict(agent.parameters)
+    return None
 
 
 def _subjects(model: Path, folder: Path, version: int) -> dict[str, str]:

@@ -116,7 +116,9 @@ def prove(
 @app.command()
 def check(
     repository: RepositoryArgument,
-    model: ModelArgument,
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models in it [default: all].")
+    ] = None,
     key_file: Annotated[
         Path | None, typer.Option(help="The key [default: what config.pbtxt names].")
     ] = None,
@@ -126,16 +128,29 @@ def check(
     ] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Say what the agent would answer on this machine; exit code 1 for a veto.
+    """Say what the agent would answer on this machine, and which models bypass it.
 
-    Example: trimton agent check models fashion_resnet --key-file proof.key
+    Exit code 1 if it would veto one, or would not be asked about it.
+
+    Example: trimton agent check models --key-file proof.key
     """
+    from trimton.core.errors import EXIT_FAIL
     from trimton.plugin import proof
     from trimton.plugin.repository import open_repository
 
-    found = open_repository(repository).model(model)
-    text = proof.check_model(found, key_file=key_file, policy=policy)
+    opened = open_repository(repository)
+    answers = []
+    for name in models or opened.names():
+        try:
+            text = proof.check_model(opened.model(name), key_file=key_file, policy=policy)
+            answers.append({"model": name, "proven": True, "answer": text})
+        except proof.UnprovenModelError as error:
+            answers.append({"model": name, "proven": False, "answer": str(error)})
     if json_output:
-        print_json({"model": model, "answer": text})
+        print_json({"models": answers})
     else:
-        console().print(f"{model}: {text}", soft_wrap=True)
+        for answer in answers:
+            mark = "proven  " if answer["proven"] else "UNPROVEN"
+            console().print(f"{mark}  {answer['model']}: {answer['answer']}", soft_wrap=True)
+    if not all(answer["proven"] for answer in answers):
+        raise typer.Exit(EXIT_FAIL)

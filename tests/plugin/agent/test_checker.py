@@ -136,6 +136,8 @@ def test_what_a_hanging_checker_started_ends_with_it(rig: Rig) -> None:
 
     for pid in map(int, pids.read_text().split()):
         assert gone(pid)
+    children = psutil.Process(rig.server.pid).children()
+    assert not [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
 
 
 def gone(pid: int) -> bool:

@@ -190,6 +190,38 @@ def test_server_does_not_start_without_a_model_that_the_agent_refuses(
     assert "\n" not in str(e.value)
 
 
+def test_the_agent_is_not_asked_where_the_configuration_does_not_name_it(
+    guarded: GuardedTriton,
+) -> None:
+    workshop = guarded.workshop
+    workshop.model("bare", factor=6.0)
+    (workshop.repository / "bare" / "config.pbtxt").unlink()
+    workshop.model("unasked", factor=8.0)
+    before = len(workshop.records())
+    config = config_json(open_repository(workshop.repository).model("unasked").config)
+    del config["model_repository_agents"]
+
+    guarded.load("bare")
+    guarded.client.load_model("unasked", config=json.dumps(config))
+
+    assert (guarded.factor("bare"), guarded.factor("unasked")) == (6.0, 8.0)
+    assert len(workshop.records()) == before
+
+
+def test_server_without_the_agent_refuses_models_that_name_it(
+    workshop: Workshop, installation: Installation
+) -> None:
+    workshop.model("m")
+    workshop.prove("m")
+
+    with pytest.raises(InputError, match=r"'m' is refused: .*libtritonrepoagent_trimton\.so"):
+        TritonServer.start(
+            workshop.repository,
+            log_file=workshop.folder / "server.log",
+            installation=installation,
+        )
+
+
 Spoil = Callable[[Path], None]
 
 

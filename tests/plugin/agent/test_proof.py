@@ -163,12 +163,34 @@ def test_commands_lead_from_a_key_to_a_checked_model(
     assert (code, made["key_id"], made["version"], made["role"]) == (0, key_id, 1, "variant")
 
     code, out, _ = run_command(capsys, "agent", "check", *where, "--key-file", key, "--json")
-    assert (code, json.loads(out)) == (0, {"model": "m", "answer": "allow: proven: version 1"})
+    expected = {"model": "m", "proven": True, "answer": "allow: proven: version 1"}
+    assert (code, json.loads(out)) == (0, {"models": [expected]})
 
-    code, out, error = run_command(capsys, "agent", "check", *where)  # the model's own key
-    assert (code, out) == (1, "")
-    assert "is not signed with the key" in error
-    assert error.count("\n") == 1
+    code, out, _ = run_command(capsys, "agent", "check", *where)  # the model's own key
+    assert code == 1
+    assert "is not signed with the key" in out
+    assert out.count("\n") == 1
+
+
+def test_check_of_a_repository_names_every_model_that_bypasses_the_agent(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workshop.model("proven")
+    workshop.prove("proven")
+    workshop.model("bare")
+    (workshop.repository / "bare" / "config.pbtxt").unlink()
+    workshop.model("silent")
+    (workshop.repository / "silent" / "config.pbtxt").write_text('backend: "onnxruntime"\n')
+
+    code, out, _ = run_command(capsys, "agent", "check", workshop.repository, "--json")
+
+    answers = {one["model"]: one for one in json.loads(out)["models"]}
+    assert code == 1
+    assert answers["proven"]["proven"]
+    assert not answers["bare"]["proven"]
+    assert not answers["silent"]["proven"]
+    assert "config.pbtxt: is missing, so a server loads" in answers["bare"]["answer"]
+    assert "config.pbtxt: does not name the agent" in answers["silent"]["answer"]
 
 
 def test_proving_a_missing_version_is_one_sentence(
