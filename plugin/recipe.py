@@ -8,7 +8,7 @@ its JSON schema, for editors.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -73,7 +73,30 @@ class QuantizeStep(Settings):
     )
 
 
-TransformStep = Annotated[FuseStep | QuantizeStep, Field(discriminator="step")]
+class PruneStep(Settings):
+    """Structured pruning, with the calibration samples where there are some; see `trimton prune`."""
+
+    step: Literal["prune"] = "prune"
+    ratio: float = Field(gt=0, lt=1, description="Share of the removable channels that goes.")
+    importance: Literal[
+        "l1", "l2", "geometric-median", "batchnorm-scale", "activation", "random"
+    ] = Field("l2", description="What says which channels matter.")
+    allocation: Literal["uniform", "global"] = Field(
+        "uniform",
+        description="The same share of every group, or the least important of the whole model.",
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="Nodes whose output channels stay; * and ? match."
+    )
+    multiple: int = Field(
+        8, ge=1, description="Kept channels are a multiple of this, the block of the kernels."
+    )
+    min_kept: int = Field(1, ge=1, description="How many channels of a group stay at least.")
+
+
+AnyStep = FuseStep | PruneStep | QuantizeStep
+STEPS = tuple(kind.model_fields["step"].default for kind in get_args(AnyStep))
+TransformStep = Annotated[AnyStep, Field(discriminator="step")]
 
 
 class VariantSettings(Settings):

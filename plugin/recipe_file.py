@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from trimton.core.errors import InputError
-from trimton.plugin.recipe import Recipe
+from trimton.plugin.recipe import STEPS, Recipe
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -92,7 +92,7 @@ def _explain(error: ValidationError, root: yaml.Node, path: Path) -> str:
         message = "is missing"
     line, shown = _locate(root, location)
     if first["type"] == "union_tag_invalid":
-        message = f"unknown transform {first['ctx']['tag']}; known: fuse, quantize"
+        message = f"unknown transform {first['ctx']['tag']}; known: {', '.join(STEPS)}"
     text = message[0].lower() + message[1:]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{path}: line {line}: {shown or 'recipe'}: {text}{more}."
@@ -128,7 +128,7 @@ def _locate(root: yaml.Node, location: Sequence[str | int]) -> tuple[int, str]:
                 line = node.start_mark.line + 1
             shown.append(str(part))
             continue
-        if part not in ("steps", "fuse", "quantize", "[key]"):
+        if part not in ("steps", *STEPS, "[key]"):
             shown.append(str(part))
     return line, ".".join(shown)
 

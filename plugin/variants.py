@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Literal
 
 import onnx_ir as ir
 
-from trimton.core.errors import InputError, UnsupportedModelError
-from trimton.plugin.recipe import FuseStep, QuantizeStep
+from trimton.core.errors import InputError
+from trimton.plugin.recipe import AnyStep, FuseStep, PruneStep, QuantizeStep
 from trimton.plugin.samples import Samples
 from trimton.transforms.fuse import fuse
+from trimton.transforms.prune import PruneSettings, prune
 from trimton.transforms.quantize import QuantizeSettings, quantize
 from trimton.transforms.quantize.settings import Target
 from trimton.transforms.report import TransformReport
@@ -33,7 +35,7 @@ Transformed = tuple[ir.Model, TransformReport]
 
 
 def apply_steps(
-    model: ir.Model, steps: list[FuseStep | QuantizeStep], context: TransformContext, where: str
+    model: ir.Model, steps: Sequence[AnyStep], context: TransformContext, where: str
 ) -> tuple[ir.Model, list[TransformReport]]:
     """Apply ``steps`` in order; ``where`` names the variant in errors.
 
@@ -43,9 +45,9 @@ def apply_steps(
     reports = []
     for step in steps:
         try:
-            model, report = _APPLY[step.step](model, step, context)
-        except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{where}: {step.step}: {error}") from error
+            model, report = apply_step(step, model, context)
+        except InputError as error:
+            raise type(error)(f"{where}: {step.step}: {error}") from error
         if not report.changed:
             raise InputError(
                 f"{where}: {step.step} changes nothing in this model; take the step out."
@@ -54,15 +56,28 @@ def apply_steps(
     return model, reports
 
 
-def _fuse(model: ir.Model, step: FuseStep | QuantizeStep, context: TransformContext) -> Transformed:
+@singledispatch
+def apply_step(step: AnyStep, model: ir.Model, context: TransformContext) -> Transformed:
+    """Apply one step; each kind registers its function here."""
+    raise TypeError(f"no transform is registered for {type(step)}")
+
+
+@apply_step.register
+def _(step: FuseStep, model: ir.Model, context: TransformContext) -> Transformed:
     probes = None if context.calibration is None else context.calibration.first(8).inputs
     return fuse(model, probes=probes)
 
 
-def _quantize(
-    model: ir.Model, step: FuseStep | QuantizeStep, context: TransformContext
-) -> Transformed:
-    assert isinstance(step, QuantizeStep)
+@apply_step.register
+def _(step: PruneStep, model: ir.Model, context: TransformContext) -> Transformed:
+    options = step.model_dump(exclude={"step", "exclude"})
+    settings = PruneSettings(**options, exclude=tuple(step.exclude))
+    samples = None if context.calibration is None else context.calibration.inputs
+    return prune(model, settings, samples)
+
+
+@apply_step.register
+def _(step: QuantizeStep, model: ir.Model, context: TransformContext) -> Transformed:
     assert context.calibration is not None  # a recipe with this step is refused without it
     settings = QuantizeSettings(
         calibration_method=step.calibration_method,
@@ -79,9 +94,3 @@ def resolve_target(target: Literal["auto", "avx2", "vnni"], int8_dot_product: bo
     if target != "auto":
         return target
     return "vnni" if int8_dot_product else "avx2"
-
-
-_APPLY: dict[str, Callable[[ir.Model, FuseStep | QuantizeStep, TransformContext], Transformed]] = {
-    "fuse": _fuse,
-    "quantize": _quantize,
-}

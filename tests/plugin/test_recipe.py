@@ -61,6 +61,8 @@ def test_short_and_long_forms_of_steps_mean_the_same() -> None:
         ("rounds: 4", 'rounds: "4"', 18, "load.rounds"),
         ("[1, 2]", "[1, 0]", 17, "load.concurrency.1"),
         ("- fuse\n", "- fues\n", 14, "unknown transform fues"),
+        ("- fuse\n", "- prune: {ratio: 1.5}\n", 14, "steps.0.prune.ratio: input should be less"),
+        ("- fuse\n", "- prune: {ratio: 0.5, importance: l3}\n", 14, "importance: input should be"),
         ("percentile: 99.9", "percentile: 9", 15, "greater than 50"),
         ("percentile: 99.9", "percent: 99.9", 15, "percent: unknown key"),
         ("candidate: int8", "candidate: int4", 20, "'int4' is no variant"),
