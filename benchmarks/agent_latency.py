@@ -28,7 +28,7 @@ from trimton.plugin.run_directory import VERDICT_NAME
 from trimton.plugin.server.process import TritonServer
 
 EXAMPLE = Path(__file__).parents[1] / "model_repository" / "fashion_resnet"
-LOADS = 40
+LOADS = 25
 LIMIT_MS = 200.0  # what the agent may take of a load of the example model
 BALLAST_BYTES = 256 << 20
 SECTION = """

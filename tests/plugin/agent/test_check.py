@@ -80,6 +80,38 @@ def test_version_policy_is_read_as_the_server_reads_it(
     assert served_versions(str(tmp_path), {"version_policy": policy}) == served
 
 
+def test_redirect_into_the_models_folder_needs_the_proof_there(workshop: Workshop) -> None:
+    workshop.model("m", redirect="variants/small")
+    model = open_repository(workshop.repository).model("m")
+    variant = model.folder / "variants" / "small"
+    workshop.write_version(variant / "1", factor=3.0)
+    arguments = (str(model.folder), config_json(model.config), str(workshop.key_file), "")
+
+    with pytest.raises(UnprovenError, match=r"no proof .*m/variants/small/1\.proof\.json"):
+        check.check_model(*arguments, "variants/small")
+
+    workshop.prove("m", folder=variant)
+    assert check.check_model(*arguments, "variants/small") == ("redirect", str(variant))
+
+
+@pytest.mark.parametrize(
+    ("redirect", "reason"),
+    [
+        ("../n", "leads out of the model"),
+        ("variants/../../n", "leads out of the model"),
+        ("/models\nallow", "is no name of a folder"),
+    ],
+)
+def test_hostile_redirect_is_refused(workshop: Workshop, redirect: str, reason: str) -> None:
+    workshop.model("m")
+    workshop.model("n")
+    workshop.prove("n")
+    with pytest.raises(UnprovenError, match=reason):
+        check.check_model(
+            str(workshop.repository / "m"), {}, str(workshop.key_file), redirect=redirect
+        )
+
+
 def test_model_without_a_version_to_serve_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnprovenError, match="holds no version"):
         served_versions(str(tmp_path), {})
@@ -237,7 +269,6 @@ def test_configurations_are_equal_up_to_defaults(one: object, other: object, sam
 def test_program_answers_one_line_whatever_a_file_is_called(workshop: Workshop) -> None:
     version = workshop.model("m")
     workshop.prove("m")
-    (os.fsencode(version) + b"/\xff\nallow\t.bin").decode("utf-8", "surrogateescape")
     with open(os.fsencode(version) + b"/\xff\nallow\t.bin", "wb"):
         pass
     config = config_json(open_repository(workshop.repository).model("m").config)
