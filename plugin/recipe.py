@@ -74,7 +74,7 @@ class QuantizeStep(Settings):
 
 
 class PruneStep(Settings):
-    """Structured pruning, with the calibration samples where there are some; see `trimton prune`."""
+    """Structured pruning, with the calibration samples where given; see `trimton prune`."""
 
     step: Literal["prune"] = "prune"
     ratio: float = Field(gt=0, lt=1, description="Share of the removable channels that goes.")
