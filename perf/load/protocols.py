@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trimton.core.errors import InputError
 from trimton.perf.load.connection import Connector
 from trimton.perf.load.grpc_connection import GrpcConnector
+from trimton.perf.load.grpc_pool import streams_for
 from trimton.perf.load.grpc_requests import encode_grpc_message
 from trimton.perf.load.grpc_stream import GrpcStreamConnector, encode_stream_message
 from trimton.perf.load.http_connection import HttpConnector
@@ -19,6 +20,7 @@ from trimton.perf.load.sequences import (
     IN_SEQUENCE,
     SequenceConnector,
     encode_sequence,
+    largest_step,
     sequence_ids,
 )
 from trimton.perf.load.shared_memory import in_shared_memory, sizes_of_outputs
@@ -34,13 +36,14 @@ from trimton.perf.targets.tensors import Array, TensorSpec
 class WireProtocol:
     """How to ask a server, connect to it and encode requests.
 
-    The boolean of ``connector`` and ``encode`` asks for gzip in the content of requests.
+    The boolean of ``connector`` and ``encode`` asks for gzip in the content of requests, the
+    number of ``connector`` is the size of the largest request in bytes.
     """
 
     name: str
     default_port: int
     endpoint: Callable[[Access], ModelEndpoint]
-    connector: Callable[[Access, bool], Connector]
+    connector: Callable[[Access, bool, int], Connector]
     encode: Callable[[InferRequest, Access, bool], bytes]
 
 
@@ -60,7 +63,7 @@ def _http_endpoint(access: Access) -> ModelEndpoint:
     return Endpoint(access.address, tls=access.tls, headers=access.headers)
 
 
-def _http_connector(access: Access, compressed: bool) -> Connector:
+def _http_connector(access: Access, compressed: bool, largest_bytes: int) -> Connector:
     return HttpConnector(access.address, access.tls)
 
 
@@ -72,8 +75,9 @@ def _grpc_endpoint(access: Access) -> ModelEndpoint:
     return GrpcEndpoint(access.address, tls=access.tls, headers=access.headers)
 
 
-def _grpc_connector(access: Access, compressed: bool) -> Connector:
-    return GrpcConnector(access.address, access.tls, _grpc_metadata(access, compressed))
+def _grpc_connector(access: Access, compressed: bool, largest_bytes: int) -> Connector:
+    metadata = _grpc_metadata(access, compressed)
+    return GrpcConnector(access.address, access.tls, metadata, streams_for(largest_bytes))
 
 
 def _grpc_metadata(access: Access, compressed: bool) -> tuple[tuple[str, str], ...]:
@@ -84,8 +88,9 @@ def _grpc_message(request: InferRequest, access: Access, compressed: bool) -> by
     return encode_grpc_message(request, compressed=compressed)
 
 
-def _stream_connector(access: Access, compressed: bool) -> Connector:
-    return GrpcStreamConnector(access.address, access.tls, _grpc_metadata(access, compressed))
+def _stream_connector(access: Access, compressed: bool, largest_bytes: int) -> Connector:
+    metadata = _grpc_metadata(access, compressed)
+    return GrpcStreamConnector(access.address, access.tls, metadata, streams_for(largest_bytes))
 
 
 def _stream_message(request: InferRequest, access: Access, compressed: bool) -> bytes:
@@ -141,8 +146,9 @@ def prepare_requests_of(
 ) -> PreparedLoad:
     """As prepare_load, for requests that are there already (with shared memory, for example)."""
     messages = (protocol.encode(request, access, compressed) for request in requests)
-    connector = protocol.connector(access, compressed)
-    return PreparedLoad(connector, within_memory(messages), _response_times(connector))
+    kept = within_memory(messages)
+    connector = protocol.connector(access, compressed, max(map(len, kept)))
+    return PreparedLoad(connector, kept, _response_times(connector))
 
 
 def prepare_sequence_load(
@@ -161,8 +167,8 @@ def prepare_sequence_load(
     def encode(request: InferRequest) -> bytes:
         return protocol.encode(request, access, False)
 
-    inner = protocol.connector(access, False)
-    steps = [encode_sequence(sequence, encode) for sequence in sequences]
+    steps = tuple(encode_sequence(sequence, encode) for sequence in sequences)
+    inner = protocol.connector(access, False, largest_step(steps))
     connector = SequenceConnector(inner, steps, sequence_ids(worker, workers))
     return PreparedLoad(connector, IN_SEQUENCE, _response_times(inner))
 

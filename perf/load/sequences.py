@@ -86,6 +86,11 @@ def sequence_ids(worker: int = 0, workers: int = 1) -> Iterator[int]:
         yield first + index % size
 
 
+def largest_step(sequences: Iterable[Sequence[Step]]) -> int:
+    """The size of the largest request in ``sequences``, in bytes."""
+    return max(len(step.numbered(FIRST_ID)) for sequence in sequences for step in sequence)
+
+
 class SequenceConnector:
     """Opens connections of ``inner`` that each carry ``sequences``, one after the other.
 

@@ -18,7 +18,13 @@ from trimton.perf.load.closed_loop import run_closed_loop
 from trimton.perf.load.open_loop import run_open_loop
 from trimton.perf.load.patience import Patience
 from trimton.perf.load.protocols import PROTOCOLS, PreparedLoad
-from trimton.perf.load.sequences import IN_SEQUENCE, SequenceConnector, Step, sequence_ids
+from trimton.perf.load.sequences import (
+    IN_SEQUENCE,
+    SequenceConnector,
+    Step,
+    largest_step,
+    sequence_ids,
+)
 from trimton.perf.load.span import Span
 from trimton.perf.load.tally import Tally
 from trimton.perf.targets.access import Access
@@ -42,7 +48,8 @@ class LoadSource:
 
     def prepare(self, worker: int = 0, workers: int = 1) -> PreparedLoad:
         """Connections and requests of one worker; no two begin with the same request."""
-        connector = PROTOCOLS[self.protocol].connector(self.access, self.compressed)
+        largest = largest_step(self.sequences) if self.sequences else max(map(len, self.requests))
+        connector = PROTOCOLS[self.protocol].connector(self.access, self.compressed, largest)
         if self.sequences:
             ids = sequence_ids(worker, workers)
             return PreparedLoad(SequenceConnector(connector, self.sequences, ids), IN_SEQUENCE)

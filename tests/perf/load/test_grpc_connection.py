@@ -7,6 +7,7 @@ import threading
 import time
 from struct import pack
 
+import numpy as np
 import pytest
 import uvloop
 
@@ -15,6 +16,9 @@ from trimton.perf.load.closed_loop import Patience, run_closed_loop
 from trimton.perf.load.grpc_connection import GrpcConnector
 from trimton.perf.load.http2 import Http2Connection
 from trimton.perf.load.http2_frames import LARGEST_STREAM_ID
+from trimton.perf.load.protocols import PROTOCOLS, prepare_load
+from trimton.perf.targets.access import Access
+from trimton.perf.targets.tensors import TensorSpec
 
 CONTINUATION, DATA, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE = (
     9,
@@ -147,6 +151,16 @@ def test_streams_share_a_tcp_connection_up_to_the_limit(peers):
     connector = GrpcConnector(peer.address, streams_per_tcp_connection=4)
     assert exchange(peer, [REQUEST] * 10, connector=connector).answers == 10
     assert peer.connections == 3
+
+
+@pytest.mark.parametrize(("value_count", "connections"), [(10, 1), (10_000, 3)])
+def test_large_requests_get_a_tcp_connection_each(peers, value_count, connections):
+    peer = peers.answering()
+    spec = TensorSpec("x", "FP32", (None, value_count))
+    feed = {"x": np.zeros((1, value_count), np.float32)}
+    load = prepare_load(PROTOCOLS["grpc"], Access(peer.address), "m", [feed], [spec])
+    assert exchange(peer, load.requests * 3, connector=load.connector).answers == 3
+    assert peer.connections == connections
 
 
 def test_a_peers_own_limit_of_streams_is_kept(peers):

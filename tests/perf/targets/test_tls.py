@@ -186,7 +186,7 @@ def test_a_wrong_file_is_named_whatever_the_protocol(tls, sentence, protocol):
     with pytest.raises(InputError, match=sentence):
         PROTOCOLS[protocol].endpoint(access)
     with pytest.raises(InputError, match=sentence):
-        PROTOCOLS[protocol].connector(access, False)
+        PROTOCOLS[protocol].connector(access, False, 0)
 
 
 def test_headers_are_read_as_they_are_written():
