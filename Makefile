@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup server agent demo test lint schema bench clean
+.PHONY: help setup server agent demo test lint schema bench bench-load bench-prune clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv with Trimton and its locked dependencies
 
@@ -43,8 +43,17 @@ schema: setup ## Write the recipe's JSON schema from its definition
 	$(BIN)/python -c 'from trimton.plugin.recipe import recipe_schema; print(recipe_schema(), end="")' \
 	  > plugin/recipe.schema.json
 
-bench: server ## Print the benchmark tables (minutes)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: server ## Print the short benchmark tables: fusing, client, backend, resuming (15 minutes)
+	@for name in fuse_models client_latency backend_overhead resume_after_kill; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+bench-load: server ## Trimton's load generator beside perf_analyzer's, false alarms, other load tests (hours)
+	@for name in load_vs_perf_analyzer coordinated_omission peak_search trace_replay million_requests \
+	  false_alarms; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+bench-prune: setup ## Coverage, accuracy and speed of structured pruning
+	@for name in prune_coverage prune_accuracy; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## Remove what make created here (not the server in the user's cache)
 	rm -rf $(VENV) build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
