@@ -115,7 +115,7 @@ def run_peak(
     measuring: Measuring,
     *,
     rate_max_rps: float,
-    precision: float,
+    precision: float = 0.03,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_window: OnWindow = lambda window: None,
 ) -> LoadTest:
@@ -138,15 +138,6 @@ def run_peak(
         return LoadTest((), (), warmup, peak)
     windows, summary = _one_level(arm, PoissonRate(peak.rate_rps), measuring, warmup_s, on_window)
     return LoadTest(windows, (summary,), warmup, peak)
-
-
-def load_name(level: Level | LevelSummary) -> str:
-    """A load in words."""
-    if isinstance(level, int):
-        return f"concurrency {level}"
-    if isinstance(level, LevelSummary) and level.arrivals is None:
-        return f"concurrency {level.concurrency}"
-    return f"{level.rate_rps:g} requests/s"
 
 
 def _warm(arm: Arm, level: Level, measuring: Measuring) -> tuple[Warmup | None, float]:
@@ -197,7 +188,8 @@ def _rounds(
 
 
 def _verdict(threshold: Threshold, level: Level, latency_ms: float | None) -> str:
-    where = f"{threshold.name} at {load_name(level)}"
+    load = f"concurrency {level}" if isinstance(level, int) else f"{level.rate_rps:g} requests/s"
+    where = f"{threshold.name} at {load}"
     if latency_ms is None:
         return f"the {where} is not known: too few requests; measure for longer"
     side = "within" if latency_ms <= threshold.limit_ms else "over"

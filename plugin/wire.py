@@ -32,6 +32,11 @@ class Wire:
     compressed: bool = False
     shared_memory: bool = False
 
+    @property
+    def is_special(self) -> bool:
+        """Whether it asks for anything that only a server has."""
+        return self.shared_memory or self.compressed or self.protocol.name != "http"
+
     def access(self, url: str) -> Access:
         """How to reach the server at ``url``; InputError where that is no address."""
         protocol = self.protocol

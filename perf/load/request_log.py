@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,15 +42,21 @@ class RequestLog:
         self._finished_ns.append(finished_ns)
 
     def on_window(self, window: LoadWindow) -> None:
-        """The requests since the last call were those of ``window``."""
+        """The last requests were those of ``window``; any before them (a search) are dropped."""
+        count = window.requests
         self.windows.append(
             LoggedWindow(
                 window,
-                np.frombuffer(self._started_ns, np.int64),
-                np.frombuffer(self._finished_ns, np.int64),
+                np.frombuffer(self._started_ns, np.int64)[-count:],
+                np.frombuffer(self._finished_ns, np.int64)[-count:],
             )
         )
         self._started_ns, self._finished_ns = array("q"), array("q")
+
+    def keep(self, windows: Collection[LoadWindow]) -> None:
+        """Forget all windows but these."""
+        kept = {id(window) for window in windows}
+        self.windows = [logged for logged in self.windows if id(logged.window) in kept]
 
 
 def epoch_offset_ns() -> int:

@@ -8,12 +8,19 @@ from typing import Any
 from rich.table import Table
 
 from trimton.perf.measure.histogram import PERCENTILES
-from trimton.perf.results import Interval, LevelSummary, MetricComparison, QualitySummary
+from trimton.perf.results import (
+    Interval,
+    LatencySummary,
+    LevelSummary,
+    MetricComparison,
+    QualitySummary,
+)
 from trimton.perf.targets.endpoint import ServerMetadata
 
 _STYLES = {"better": "green", "worse": "red", "equivalent": "", "inconclusive": "yellow"}
 _LATENCIES = ("mean", *PERCENTILES)
-_LEVEL_COLUMNS = ("conc", "infer/s", "±", *PERCENTILES, "queue", "infer", "errors", "stable")
+_LEVEL_COLUMNS = ("infer/s", "±", *PERCENTILES, "queue", "infer", "errors", "stable")
+_SCHEDULE_COLUMNS = ("service p99", "late", "conns")
 
 
 def server_json(server: ServerMetadata | None) -> dict[str, str] | None:
@@ -23,11 +30,9 @@ def server_json(server: ServerMetadata | None) -> dict[str, str] | None:
 
 def level_json(level: LevelSummary) -> dict[str, Any]:
     """The machine form of a level: plain numbers, with their intervals beside them."""
-    latencies: dict[str, Interval | None] = {
-        name: getattr(level.latency_ms, name) for name in _LATENCIES
-    }
+    latencies = _latencies(level.latency_ms)
     return {
-        "concurrency": level.concurrency,
+        **_load_json(level),
         "batch": level.batch,
         "throughput_rps": level.throughput_rps.value,
         "throughput_interval": _bounds(level.throughput_rps),
@@ -49,15 +54,35 @@ def level_json(level: LevelSummary) -> dict[str, Any]:
     }
 
 
+def _load_json(level: LevelSummary) -> dict[str, Any]:
+    """A concurrency; or a rate, with what only a schedule has."""
+    if level.arrivals is None:
+        return {"concurrency": level.concurrency}
+    service = _latencies(level.service_ms) if level.service_ms else {}
+    return {
+        "rate_rps": level.rate_rps,
+        "arrivals": level.arrivals,
+        "service_ms": {name: value and value.value for name, value in service.items()},
+        "late": level.late.model_dump() if level.late else None,
+        "connections": level.connections,
+    }
+
+
+def _latencies(summary: LatencySummary) -> dict[str, Interval | None]:
+    return {name: getattr(summary, name) for name in _LATENCIES}
+
+
 def level_table(levels: Sequence[LevelSummary]) -> Table:
     """One row for each level; latencies in milliseconds, queue and infer as the server counts."""
+    scheduled = any(level.arrivals for level in levels)
     table = Table(box=None, pad_edge=False)
-    for heading in _LEVEL_COLUMNS:
+    table.add_column("rate/s" if scheduled else "conc", justify="right")
+    for heading in (*_LEVEL_COLUMNS, *(_SCHEDULE_COLUMNS if scheduled else ())):
         table.add_column(heading, justify="right")
     for level in levels:
         server = level.server
         table.add_row(
-            str(level.concurrency),
+            f"{level.rate_rps:g}" if level.arrivals else str(level.concurrency),
             f"{level.throughput_rps.value:.1f}",
             _half_width(level.throughput_rps),
             *(_milliseconds(getattr(level.latency_ms, name)) for name in PERCENTILES),
@@ -65,8 +90,22 @@ def level_table(levels: Sequence[LevelSummary]) -> Table:
             f"{server.compute_infer_us / 1000:.2f}" if server else "-",
             str(sum(level.errors.values())),
             "yes" if level.stable else "no",
+            *(_schedule_cells(level) if scheduled else ()),
         )
     return table
+
+
+def _schedule_cells(level: LevelSummary) -> tuple[str, str, str]:
+    p99 = level.service_ms.p99 if level.service_ms else None
+    late = f"{level.late.share:.1%}" if level.late else "-"
+    return _milliseconds(p99), late, str(level.connections or "-")
+
+
+def load_name(level: LevelSummary) -> str:
+    """The load of a level in words."""
+    if level.arrivals is None:
+        return f"concurrency {level.concurrency}"
+    return f"{level.rate_rps:g} requests/s"
 
 
 def comparison_table(comparisons: Sequence[MetricComparison]) -> Table:
@@ -96,9 +135,7 @@ def comparison_table(comparisons: Sequence[MetricComparison]) -> Table:
 def notes_of(levels: Sequence[LevelSummary]) -> list[str]:
     """What the levels say about their own worth, one line each."""
     return [
-        f"{level.variant} at concurrency {level.concurrency}: {note}"
-        for level in levels
-        for note in level.notes
+        f"{level.variant} at {load_name(level)}: {note}" for level in levels for note in level.notes
     ]
 
 

@@ -15,10 +15,41 @@ from trimton.plugin.cli.load_options import (
     ShapeOption,
     ThreadsOption,
     UrlOption,
-    WarmupOption,
-    WindowOption,
 )
 from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.perf_flags import (
+    CompressOption,
+    ConnectionsOption,
+    CountOption,
+    CsvOption,
+    DistributionOption,
+    ErrorRateOption,
+    ExportOption,
+    HeaderOption,
+    InputDataOption,
+    InsecureOption,
+    IntervalOption,
+    IntervalsOption,
+    PeakOption,
+    PercentileOption,
+    PerfWarmupOption,
+    PerfWindowOption,
+    ProtocolOption,
+    RampOption,
+    RateOption,
+    RateRangeOption,
+    ReplayOption,
+    RoundsOption,
+    SaveTraceOption,
+    SharedMemoryOption,
+    SpreadOption,
+    ThresholdOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsOption,
+    TrialsOption,
+)
 
 
 def command(
@@ -31,60 +62,98 @@ def command(
         ),
     ],
     url: UrlOption = None,
+    protocol: ProtocolOption = "http",
     data: DataOption = None,
+    input_data: InputDataOption = None,
     shape: ShapeOption = None,
     batch: BatchOption = None,
     concurrency: ConcurrencyOption = None,
     concurrency_range: ConcurrencyRangeOption = None,
-    rounds: Annotated[int, typer.Option(help="Windows at each level.")] = 5,
-    window: WindowOption = 2.0,
-    warmup: WarmupOption = 0.5,
+    request_rate: RateOption = None,
+    request_rate_range: RateRangeOption = None,
+    request_distribution: DistributionOption = "constant",
+    ramp: RampOption = None,
+    replay: ReplayOption = None,
+    request_intervals: IntervalsOption = None,
+    peak: PeakOption = False,
+    latency_threshold: ThresholdOption = None,
+    max_error_rate: ErrorRateOption = None,
+    max_connections: ConnectionsOption = 900,
+    rounds: RoundsOption = None,
+    window: PerfWindowOption = None,
+    request_count: CountOption = None,
+    warmup: PerfWarmupOption = "0.5",
+    measurement_interval: IntervalOption = None,
+    stability_percentage: SpreadOption = None,
+    max_trials: TrialsOption = None,
+    percentile: PercentileOption = None,
+    header: HeaderOption = None,
+    tls: TlsOption = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_insecure: InsecureOption = False,
+    compress: CompressOption = False,
+    shared_memory: SharedMemoryOption = "none",
+    latency_report_file: CsvOption = None,
+    profile_export_file: ExportOption = None,
+    save_trace: SaveTraceOption = None,
     threads: ThreadsOption = 1,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Load a model in a closed loop: throughput and latency with 95 % intervals.
+    """Load a model and say how fast it answers, with 95 % intervals.
+
+    A closed loop of requests in flight (--concurrency), or an open loop by schedule (a rate, a
+    ramp, a trace), whose latency counts from the instant that a request was due. --peak finds the
+    highest rate within a limit. Flags that perf_analyzer has mean what they mean there.
 
     Example: trimton perf model_repository/fashion_resnet --concurrency-range 1:4:1
     """
-    from trimton.perf.load.feeds import resolve_batch
-    from trimton.perf.stats.levels import summarise_levels
-    from trimton.plugin.cli.level_output import level_json, level_table, notes_of, server_json
-    from trimton.plugin.cli.load_options import plan_from_options
-    from trimton.plugin.cli.output import console, print_json
-    from trimton.plugin.subjects import open_subjects
+    from trimton.plugin.cli.load_options import shapes_of
+    from trimton.plugin.cli.perf_options import LoadOptions, MeasureOptions, wire_of
+    from trimton.plugin.cli.perf_run import Outputs, PerfRun
+    from trimton.plugin.feeding import Feeding
 
-    plan = plan_from_options(
-        concurrency=concurrency,
-        concurrency_range=concurrency_range,
-        shapes=shape,
-        data=data,
+    PerfRun(
+        model=model,
+        url=url,
+        wire=wire_of(
+            protocol=protocol,
+            headers=header,
+            tls=tls,
+            tls_files={"ca_file": tls_ca, "certificate_file": tls_cert, "key_file": tls_key},
+            insecure=tls_insecure,
+            compress=compress,
+            shared_memory=shared_memory,
+        ),
+        feeding=Feeding(data, input_data, shapes_of(shape), seed),
         batch=batch,
-        rounds=rounds,
-        window_s=window,
-        warmup_s=warmup,
-        seed=seed,
-    )
-    with open_subjects([model], url=url, intra_op_threads=threads) as (subject,):
-        samples = plan.samples(subject)
-        size = resolve_batch(subject.inputs, batch)
-        windows = plan.measure([subject], samples, size)
-        server = subject.server
-    levels = summarise_levels(windows, seed=seed)
-    if json:
-        print_json(
-            {
-                "model": subject.name,
-                "server": server_json(server),
-                "batch": size,
-                "rounds": rounds,
-                "window_s": window,
-                "levels": [level_json(level) for level in levels],
-            }
-        )
-        return
-    where = f"{server.name} {server.version}" if server else "ONNX Runtime in this process"
-    console().print(f"{subject.name} on {where}, {rounds} windows of {window:g} s at each level")
-    console().print(level_table(levels))
-    for note in notes_of(levels):
-        console().print(note, soft_wrap=True)
+        load=LoadOptions(
+            concurrency=concurrency,
+            concurrency_range=concurrency_range,
+            request_rate=request_rate,
+            request_rate_range=request_rate_range,
+            distribution=request_distribution,
+            ramp=ramp,
+            replay=replay,
+            request_intervals=request_intervals,
+            peak=peak,
+            latency_threshold_ms=latency_threshold,
+            max_error_pct=max_error_rate,
+            max_connections=max_connections,
+        ),
+        measure=MeasureOptions(
+            rounds=rounds,
+            window_s=window,
+            warmup=warmup,
+            interval_ms=measurement_interval,
+            spread_pct=stability_percentage,
+            trials_max=max_trials,
+            percentile=percentile,
+            request_count=request_count,
+            seed=seed,
+        ),
+        outputs=Outputs(latency_report_file, profile_export_file, save_trace, json),
+        threads=threads,
+    ).run()

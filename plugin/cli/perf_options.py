@@ -22,15 +22,19 @@ from trimton.plugin.cli.perf_flags import (
 )
 
 if TYPE_CHECKING:
+    from trimton.perf.load.peak_search import Objective
     from trimton.perf.load.rounds import Level
     from trimton.perf.load.stability import StabilityRule
     from trimton.plugin.load_test import Measuring, Threshold
     from trimton.plugin.wire import Wire
 
+# The percentile that a peak keeps within the limit where none is given.
+_PEAK_SHARE = 0.99
+
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Which load: at most one of these is given."""
+    """Which load (at most one kind is given), and the limits that end a search for more."""
 
     concurrency: str | None
     concurrency_range: str | None
@@ -39,8 +43,11 @@ class LoadOptions:
     ramp: str | None
     replay: str | None
     request_intervals: str | None
-    peak: bool
     distribution: str
+    peak: bool
+    latency_threshold_ms: float | None
+    max_error_pct: float | None
+    max_connections: int
 
     def levels(self) -> Iterable[Level]:
         """The loads, checked; InputError names the option that is wrong."""
@@ -64,6 +71,43 @@ class LoadOptions:
     def runs_once(self) -> bool:
         """A load with a length of its own is measured once unless rounds are asked for."""
         return any((self.ramp, self.replay, self.request_intervals))
+
+    @property
+    def is_by_schedule(self) -> bool:
+        """Whether requests come by schedule, not when others are answered."""
+        rates = (self.request_rate, self.request_rate_range)
+        return self.runs_once or self.peak or any(rates)
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether a limit decides where the levels end."""
+        return self.latency_threshold_ms is not None
+
+    def threshold(self, percentile: float | None) -> Threshold | None:
+        """``--latency-threshold``, for levels."""
+        from trimton.plugin.load_test import Threshold
+
+        if self.latency_threshold_ms is None:
+            return None
+        return Threshold(self.latency_threshold_ms, share_of(percentile))
+
+    def objective(self, percentile: float | None) -> Objective | None:
+        """The limits of ``--peak``; None without it. InputError where one is missing or wrong."""
+        from trimton.perf.load.peak_search import Objective
+
+        _within("--latency-threshold", self.latency_threshold_ms, 1e-3, 3_600_000)
+        if not self.peak:
+            if self.max_error_pct is not None:
+                raise InputError("--max-error-rate is for --peak.")
+            return None
+        if self.latency_threshold_ms is None:
+            raise InputError("--peak needs the limit to keep: --latency-threshold MS.")
+        _within("--max-error-rate", self.max_error_pct, 0, 100)
+        return Objective(
+            self.latency_threshold_ms,
+            share_of(percentile) or _PEAK_SHARE,
+            (self.max_error_pct or 0) / 100,
+        )
 
     def _given(self) -> list[str]:
         options = {
@@ -155,16 +199,6 @@ def share_of(percentile: float | None) -> float | None:
     if not 0 < percentile < 100:
         raise InputError(f"--percentile must lie between 0 and 100, not {percentile:g}.")
     return percentile / 100
-
-
-def threshold_of(limit_ms: float | None, percentile: float | None) -> Threshold | None:
-    """``--latency-threshold`` with ``--percentile``."""
-    from trimton.plugin.load_test import Threshold
-
-    if limit_ms is None:
-        return None
-    _within("--latency-threshold", limit_ms, 1e-3, 3_600_000)
-    return Threshold(limit_ms, share_of(percentile))
 
 
 def wire_of(

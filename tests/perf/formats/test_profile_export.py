@@ -40,7 +40,7 @@ def test_each_level_is_one_experiment_with_all_its_requests(tmp_path):
         log.on_request(start, start + 60)
         log.on_window(window(round=index))
     log.on_request(500, 570)
-    log.on_window(window(concurrency=0, arrivals="poisson", rate_rps=12.5))
+    log.on_window(window(requests=1, concurrency=0, arrivals="poisson", rate_rps=12.5))
     document = export(tmp_path, log)
     assert set(document) == {"experiments", "version", "service_kind", "endpoint"}
     assert (document["service_kind"], document["endpoint"]) == ("triton", "")

@@ -1,0 +1,184 @@
+"""What ``perf`` does with its options: open the model, load it, tell what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import typer
+
+from trimton.core.errors import EXIT_FAIL, InputError
+from trimton.core.files import write_text
+from trimton.perf.formats.perf_analyzer_csv import perf_analyzer_csv
+from trimton.perf.formats.profile_export import write_profile_export
+from trimton.perf.formats.traces import write_trace
+from trimton.perf.load.feeds import resolve_batch
+from trimton.perf.load.request_log import RequestLog, epoch_offset_ns
+from trimton.perf.load.rounds import Level
+from trimton.perf.load.slices import Slice, cut
+from trimton.perf.results import LoadWindow
+from trimton.plugin.cli.load_levels import CONCURRENCY_MAX, RATE_MAX_RPS, Endless
+from trimton.plugin.cli.output import console, print_json, progress
+from trimton.plugin.cli.perf_options import LoadOptions, MeasureOptions
+from trimton.plugin.cli.perf_output import Heading, print_test, test_json
+from trimton.plugin.feeding import Feeding
+from trimton.plugin.load_test import LoadTest, Measuring, run_levels, run_peak
+from trimton.plugin.subjects import Subject, open_subjects
+from trimton.plugin.wire import Wire
+
+# The schedule of a window is made before the load: eight bytes for each request.
+_SCHEDULE_MAX = 20_000_000
+_SLICES = 10
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write beside what is printed."""
+
+    csv: str | None
+    export: str | None
+    trace: str | None
+    json: bool
+
+
+@dataclass(frozen=True)
+class PerfRun:
+    """One call of ``perf``."""
+
+    model: str
+    url: str | None
+    wire: Wire
+    feeding: Feeding
+    batch: int | None
+    load: LoadOptions
+    measure: MeasureOptions
+    outputs: Outputs
+    threads: int
+
+    def run(self) -> None:
+        """Measure, write the files, and print.
+
+        Raises InputError for options that contradict each other or the model, and typer.Exit
+        where no rate keeps the objective of a search.
+        """
+        levels = self.load.levels()
+        measuring = self.measure.measuring(
+            runs_once=self.load.runs_once, percentile_is_for_limit=self.load.has_limit
+        )
+        objective = self.load.objective(self.measure.percentile)
+        self._check(levels, measuring)
+        needs_log = self.outputs.export or self.outputs.trace or self.load.runs_once
+        log = RequestLog() if needs_log else None
+        with open_subjects(
+            [self.model], url=self.url, intra_op_threads=self.threads, wire=self.wire
+        ) as (subject,):
+            self._check_subject(subject)
+            size = resolve_batch(subject.inputs, self.batch)
+            feeds = self.feeding.feeds(subject, self.feeding.samples(subject), size)
+            subject.infer(feeds[0])  # what the model refuses is wrong input, not an error rate
+            arm = subject.arm(
+                feeds,
+                size,
+                in_flight=self._in_flight(levels),
+                on_request=log.on_request if log else None,
+            )
+            with progress() as shown:
+                task = shown.add_task("loading", total=self._windows(levels, measuring))
+
+                def on_window(window: LoadWindow) -> None:
+                    if log is not None:
+                        log.on_window(window)
+                    shown.advance(task)
+
+                if objective is None:
+                    test = run_levels(
+                        arm,
+                        levels,
+                        measuring,
+                        threshold=self.load.threshold(self.measure.percentile),
+                        on_window=on_window,
+                    )
+                else:
+                    test = run_peak(
+                        arm,
+                        objective,
+                        measuring,
+                        rate_max_rps=RATE_MAX_RPS,
+                        on_trial=lambda trial: shown.advance(task),
+                        on_window=on_window,
+                    )
+        self._tell(test, measuring, Heading.of(subject, self.wire, size), levels, log)
+
+    def _tell(
+        self,
+        test: LoadTest,
+        measuring: Measuring,
+        heading: Heading,
+        levels: Iterable[Level],
+        log: RequestLog | None,
+    ) -> None:
+        slices: tuple[Slice, ...] = ()
+        if log is not None:
+            log.keep(test.windows)
+            if self.load.runs_once:
+                [level] = levels
+                assert not isinstance(level, int), "a ramp and a trace are schedules"
+                slices = cut(log.windows[0], level.duration_s(measuring.window_s), _SLICES)
+        self._write_files(test, log)
+        if self.outputs.json:
+            print_json(test_json(test, measuring, heading, slices))
+        else:
+            print_test(console(), test, measuring, heading, slices)
+        if test.peak is not None and test.peak.rate_rps is None:
+            raise typer.Exit(EXIT_FAIL)
+
+    def _write_files(self, test: LoadTest, log: RequestLog | None) -> None:
+        if self.outputs.csv is not None:
+            write_text(Path(self.outputs.csv), perf_analyzer_csv(test.levels))
+        if self.outputs.export is not None and log is not None:
+            write_profile_export(
+                Path(self.outputs.export),
+                log.windows,
+                epoch_offset_ns=epoch_offset_ns(),
+                version=version("trimton"),
+            )
+        if self.outputs.trace is not None and log is not None and log.windows:
+            write_trace(Path(self.outputs.trace), log.windows[0].started_ns)
+
+    def _check(self, levels: Iterable[Level], measuring: Measuring) -> None:
+        if isinstance(levels, Endless):
+            if not self.load.has_limit:
+                raise InputError("a range with END 0 needs --latency-threshold to end it.")
+            return
+        for level in levels:
+            if isinstance(level, int):
+                continue
+            requests = level.rate_rps * level.duration_s(measuring.window_s)
+            if measuring.request_count is None and requests > _SCHEDULE_MAX:
+                raise InputError(
+                    f"{level.rate_rps:g} requests/s make {requests:.3g} requests in one window "
+                    f"(at most {_SCHEDULE_MAX:.0e}); measure for a shorter time."
+                )
+        if self.url is None and self.wire.tls is not None:
+            raise InputError("--tls is for a server at --url; a local one has no TLS.")
+
+    def _check_subject(self, subject: Subject) -> None:
+        if subject.server is None and self.wire.is_special:
+            raise InputError(
+                f"{self.model} runs in this process; --protocol, --compress and --shared-memory "
+                "are for models on a server."
+            )
+
+    def _in_flight(self, levels: Iterable[Level]) -> int:
+        if self.load.is_by_schedule:
+            return self.load.max_connections
+        if isinstance(levels, Endless):
+            return CONCURRENCY_MAX
+        return max(level for level in levels if isinstance(level, int))
+
+    def _windows(self, levels: Iterable[Level], measuring: Measuring) -> int | None:
+        """How many windows there will be, where that is known."""
+        unknown = measuring.rule or self.load.has_limit
+        return None if unknown else measuring.rounds * len(list(levels))
