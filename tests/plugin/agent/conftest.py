@@ -157,6 +157,16 @@ def make_workshop(folder: Path) -> Workshop:
     return made
 
 
+def guard(server: TritonServer, workshop: Workshop) -> GuardedTriton:
+    return GuardedTriton(server, grpcclient.InferenceServerClient(server.grpc_url), workshop)
+
+
+@pytest.fixture(scope="session")
+def guarded_by() -> Callable[[TritonServer, Workshop], GuardedTriton]:
+    """Joins a server of the test's own with its workshop."""
+    return guard
+
+
 @pytest.fixture(scope="session")
 def new_workshop() -> Callable[[Path], Workshop]:
     """Makes a workshop in a folder."""
@@ -194,6 +204,6 @@ def guarded(
         installation=installation,
         repoagents=agents,
     ) as server:
-        client = grpcclient.InferenceServerClient(server.grpc_url)
-        yield GuardedTriton(server, client, made)
-        client.close()
+        triton = guard(server, made)
+        yield triton
+        triton.client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,14 @@ def flip_last_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Return when ``condition`` comes true; give up after half a minute."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.1)
 
 
 def assert_vetoed(guarded: GuardedTriton, name: str, reason: str) -> None:
@@ -112,6 +121,32 @@ def test_served_version_stays_when_its_successor_is_vetoed(guarded: GuardedTrito
     guarded.load("successor")
     assert guarded.factor("successor") == 7.0
     assert guarded.workshop.records()[-1]["reason"] == "proven: version 2"
+
+
+def test_polling_server_takes_a_successor_once_it_is_proven(
+    workshop: Workshop,
+    guarded_by: Callable[[TritonServer, Workshop], GuardedTriton],
+    installation: Installation,
+    agents: Path,
+) -> None:
+    workshop.model("m", factor=2.0)
+    workshop.prove("m")
+    with TritonServer.start(
+        workshop.repository,
+        control_mode="poll",
+        log_file=workshop.folder / "server.log",
+        installation=installation,
+        repoagents=agents,
+        extra_arguments=["--repository-poll-secs=1"],
+    ) as server:
+        polled = guarded_by(server, workshop)
+        workshop.write_version(workshop.repository / "m" / "2", factor=7.0)
+        eventually(lambda: workshop.records()[-1]["outcome"] == "veto")
+        assert polled.factor("m") == 2.0
+
+        workshop.prove("m", version=2)
+        eventually(lambda: polled.factor("m") == 7.0)
+        polled.client.close()
 
 
 def test_redirect_serves_the_proven_variant(guarded: GuardedTriton, tmp_path: Path) -> None:
