@@ -65,6 +65,9 @@ def prepared(model: ir.Model) -> ir.Model:
         infer_shapes(work)
         while fold_small(work):
             infer_shapes(work)
+    for name, weight in list(work.graph.initializers.items()):
+        if not weight.uses() and not (weight.is_graph_input() or weight.is_graph_output()):
+            del work.graph.initializers[name]  # what was folded needs it no more
     return work
 
 
