@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup server agent demo test lint schema bench bench-load bench-prune clean
+.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-prune clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,13 +25,17 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 server: setup ## Install the local Triton server into the user's cache (once)
 	$(BIN)/trimton server install
 
-agent: setup ## Build Triton's repository agent (AGENT_DIR=..., else into the user's cache)
+compiler: setup
+	@command -v "$${CC:-cc}" >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check \
+	  -c constraints.txt ziglang
+
+agent: compiler ## Build Triton's repository agent (AGENT_DIR=..., else into the user's cache)
 	$(BIN)/trimton agent build $(if $(AGENT_DIR),--into '$(AGENT_DIR)')
 
 demo: server ## The main job: compress a model, serve it on a real Triton, measure, judge
 	$(BIN)/trimton run recipes/fashion_resnet.yaml
 
-test: server ## Run the tests (they start a real Triton)
+test: server compiler ## Run the tests (they start a real Triton)
 	$(BIN)/python -m pytest
 
 lint: setup ## ruff and mypy --strict

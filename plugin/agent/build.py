@@ -1,10 +1,12 @@
-"""Building the agent's library with the system's C compiler."""
+"""Building the agent's library with a C compiler."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from trimton.core.errors import InfrastructureError, InputError
@@ -27,27 +29,38 @@ def agents_folder() -> Path:
     return home() / "repoagents"
 
 
+def c_compiler() -> tuple[str, ...]:
+    """The command of a C compiler: $CC, else ``cc``, else the Python package ``ziglang``.
+
+    Raises InputError where there is none.
+    """
+    named = os.environ.get("CC") or "cc"
+    if shutil.which(named) is not None:
+        return (named,)
+    if "CC" not in os.environ and importlib.util.find_spec("ziglang") is not None:
+        return (sys.executable, "-m", "ziglang", "cc")
+    raise InputError(
+        f"there is no C compiler {named!r}; install one (Debian: apt-get install gcc libc6-dev; "
+        "without root: pip install ziglang) or name it in CC."
+    )
+
+
 def build_agent(folder: Path) -> Path:
     """Compile the agent into ``folder``/trimton, beside the check it runs; returns the library.
 
-    What was there is replaced as a whole. Raises InputError without a C compiler ($CC, else cc)
-    and InfrastructureError, with the compiler's first error, if it fails.
+    What was there is replaced as a whole. Raises InputError without a C compiler (see
+    c_compiler) and InfrastructureError, with the compiler's first error, if it fails.
     """
-    compiler = os.environ.get("CC") or "cc"
-    if shutil.which(compiler) is None:
-        raise InputError(
-            f"there is no C compiler {compiler!r}; install one (Debian: apt-get install gcc "
-            "libc6-dev) or name it in CC."
-        )
+    compiler = c_compiler()
     target = folder / AGENT_NAME
     with replacing_folder(target) as temporary:
         sources = sorted(str(path) for path in _SOURCES.glob("*.c"))
-        command = [compiler, *_FLAGS, "-o", str(temporary / LIBRARY_NAME), *sources, "-ldl"]
+        command = [*compiler, *_FLAGS, "-o", str(temporary / LIBRARY_NAME), *sources, "-ldl"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if "error" in line]
             raise InfrastructureError(
-                f"{compiler} does not compile the agent: {(errors or [done.stderr])[0].strip()}"
+                f"{compiler[0]} does not compile the agent: {(errors or [done.stderr])[0].strip()}"
             )
         shutil.copyfile(_SOURCES / CHECKER_NAME, temporary / CHECKER_NAME)
     return target / LIBRARY_NAME
