@@ -63,6 +63,20 @@ class ServerMetrics(Record):
     gauges: dict[str, GaugeUse]
 
 
+class StreamedResponses(Record):
+    """The responses of a window's streaming requests; histograms as in LoadWindow.
+
+    ``first`` counts from the send to the first response, ``between`` from one to the next.
+    """
+
+    requests: int
+    responses: int
+    first_histogram: str
+    first_mean_ms: float
+    between_histogram: str
+    between_mean_ms: float
+
+
 class LoadWindow(Record):
     """One variant under one load for one window (one round).
 
@@ -109,6 +123,7 @@ class LoadWindow(Record):
     metrics: ServerMetrics | None = None
     missing: dict[str, str] = {}
     workers: int = 1
+    streamed: StreamedResponses | None = None
 
 
 class LatencySummary(Record):
@@ -134,6 +149,17 @@ class LateSends(Record):
     p50_ms: float | None
     p99_ms: float | None
     max_ms: float
+
+
+class StreamingSummary(Record):
+    """How streaming requests were answered; times in milliseconds over all rounds, by statistic.
+
+    A percentile is None where too few responses stand behind it.
+    """
+
+    responses_per_request: float
+    first_response_ms: dict[str, float | None]
+    between_responses_ms: dict[str, float | None]
 
 
 class LevelSummary(Record):
@@ -167,6 +193,7 @@ class LevelSummary(Record):
     service_ms: LatencySummary | None = None
     late: LateSends | None = None
     connections: int | None = None
+    streaming: StreamingSummary | None = None
 
 
 class MemoryUse(Record):

@@ -40,7 +40,7 @@ class Wire:
     def access(self, url: str) -> Access:
         """How to reach the server at ``url``; InputError where that is no address."""
         protocol = self.protocol
-        address = Address.parse(url, protocol.default_port, _PORT_NAMES[protocol.name])
+        address = Address.parse(url, protocol.default_port, protocol.port_of)
         return Access(address, self.tls, self.headers)
 
     def prepare(
@@ -69,6 +69,3 @@ class Wire:
             in_shared_memory(endpoint, requests, sizes, in_flight=in_flight)
         )
         return prepare_requests_of(self.protocol, access, placed, compressed=self.compressed)
-
-
-_PORT_NAMES = {"http": "HTTP", "grpc": "gRPC"}

@@ -14,6 +14,7 @@ from trimton.perf.load.connection import Connector
 from trimton.perf.load.http_connection import HttpConnector
 from trimton.perf.load.open_loop import CONNECTIONS_MAX, run_open_loop
 from trimton.perf.load.patience import Patience
+from trimton.perf.load.response_times import ResponseTimes
 from trimton.perf.load.schedules import Arrivals, Instants
 from trimton.perf.load.span import Span
 from trimton.perf.load.tally import OnRequest, Tally
@@ -64,7 +65,8 @@ class ServedArm:
     ``requests`` are prepared for the connector's protocol; ``pid`` is the root of a local
     server's process tree (None for a remote server, whose CPU time cannot be read),
     ``metrics_url`` is ``host:port`` of the server's Prometheus metrics, where it is known.
-    ``on_request`` is told of every counted success.
+    ``on_request`` is told of every counted success; ``response_times`` belong to a connector that
+    streams.
     """
 
     variant: str
@@ -78,13 +80,23 @@ class ServedArm:
     connections_max: int = CONNECTIONS_MAX
     on_request: OnRequest | None = None
     metrics_url: str | None = None
+    response_times: ResponseTimes | None = None
 
     def measure(self, load: Load) -> LoadWindow:
         probes = ServerProbes(
             WatchedServer(self.endpoint, self.model, self.batch, self.pid, self.metrics_url)
         )
-        tally, observed = self.run(load, before_window=probes.before)
+        times = self.response_times
+
+        def before_window() -> None:
+            probes.before()
+            if times is not None:
+                times.reset()
+
+        tally, observed = self.run(load, before_window=before_window)
         observed |= probes.after(tally)
+        if times is not None:
+            observed["streamed"] = times.as_record()
         return window_record(
             tally,
             self,

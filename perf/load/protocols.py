@@ -36,11 +36,14 @@ from trimton.perf.targets.tensors import Array, TensorSpec
 class WireProtocol:
     """How to ask a server, connect to it and encode requests.
 
+    ``port_of`` is what the server's port is called.
+
     The boolean of ``connector`` and ``encode`` asks for gzip in the content of requests, the
     number of ``connector`` is the size of the largest request in bytes.
     """
 
     name: str
+    port_of: str
     default_port: int
     endpoint: Callable[[Access], ModelEndpoint]
     connector: Callable[[Access, bool, int], Connector]
@@ -97,26 +100,39 @@ def _stream_message(request: InferRequest, access: Access, compressed: bool) -> 
     return encode_stream_message(request, compressed=compressed)
 
 
+_STREAMING = "grpc-stream"
 PROTOCOLS: Mapping[str, WireProtocol] = {
     protocol.name: protocol
     for protocol in (
-        WireProtocol("http", DEFAULT_HTTP_PORT, _http_endpoint, _http_connector, _http_message),
-        WireProtocol("grpc", DEFAULT_GRPC_PORT, _grpc_endpoint, _grpc_connector, _grpc_message),
         WireProtocol(
-            "grpc-stream", DEFAULT_GRPC_PORT, _grpc_endpoint, _stream_connector, _stream_message
+            "http", "HTTP", DEFAULT_HTTP_PORT, _http_endpoint, _http_connector, _http_message
+        ),
+        WireProtocol(
+            "grpc", "gRPC", DEFAULT_GRPC_PORT, _grpc_endpoint, _grpc_connector, _grpc_message
+        ),
+        WireProtocol(
+            _STREAMING,
+            "gRPC",
+            DEFAULT_GRPC_PORT,
+            _grpc_endpoint,
+            _stream_connector,
+            _stream_message,
         ),
     )
 }
 
 
-def protocol_named(name: str) -> WireProtocol:
-    """The protocol called ``name``; InputError for an unknown one."""
-    try:
-        return PROTOCOLS[name.lower()]
-    except KeyError:
-        raise InputError(
-            f"{name!r} is no protocol; choose one of {', '.join(PROTOCOLS)}."
-        ) from None
+def protocol_named(name: str, *, streaming: bool = False) -> WireProtocol:
+    """The protocol called ``name``; with ``streaming`` the form of it that streams responses.
+
+    Raises InputError for an unknown one, and for one that does not stream.
+    """
+    known = [key for key in PROTOCOLS if key != _STREAMING]
+    if name.lower() not in known:
+        raise InputError(f"{name!r} is no protocol; choose {' or '.join(known)}.")
+    if streaming and name.lower() != "grpc":
+        raise InputError("responses are streamed over gRPC only; choose the protocol grpc.")
+    return PROTOCOLS[_STREAMING if streaming else name.lower()]
 
 
 def prepare_load(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trimton.perf.load.tally import Latencies
+from trimton.perf.results import StreamedResponses
 
 
 class ResponseTimes:
@@ -28,6 +29,17 @@ class ResponseTimes:
     def responses_per_request(self) -> float:
         """Their mean number; 0 without requests."""
         return self.responses / self.requests if self.requests else 0.0
+
+    def as_record(self) -> StreamedResponses:
+        """The counts in the form that results carry."""
+        return StreamedResponses(
+            requests=self.requests,
+            responses=self.responses,
+            first_histogram=self.first.histogram.encode(),
+            first_mean_ms=self.first.mean_ms,
+            between_histogram=self.between.histogram.encode(),
+            between_mean_ms=self.between.mean_ms,
+        )
 
     def record(self, sent_ns: int, responses_ns: Sequence[int]) -> None:
         """A request that was sent at ``sent_ns`` got its responses at these instants."""

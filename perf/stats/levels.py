@@ -14,6 +14,7 @@ from trimton.perf.results import Interval, LatencySummary, LevelSummary, LoadWin
 from trimton.perf.stats.bootstrap import estimate
 from trimton.perf.stats.metrics import METRICS, Rounds
 from trimton.perf.stats.offered_load import offered_load, schedule_notes
+from trimton.perf.stats.streaming import streaming_summary
 
 # perf_analyzer's rule: three windows agree within 10 % on throughput and latency.
 STABILITY_LIMIT = 0.10
@@ -85,6 +86,7 @@ def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
         energy_mj_per_inference=_median_of("energy_mj_per_inference", windows),
         metrics=merge_metrics([w.metrics for w in windows if w.metrics is not None]),
         missing={source: why for w in windows for source, why in w.missing.items()},
+        streaming=streaming_summary(windows),
         **offered_load(rounds, seed),
     )
 

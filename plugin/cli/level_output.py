@@ -21,6 +21,7 @@ _STYLES = {"better": "green", "worse": "red", "equivalent": "", "inconclusive": 
 _LATENCIES = ("mean", *PERCENTILES)
 _LEVEL_COLUMNS = ("infer/s", "±", *PERCENTILES, "queue", "infer", "errors", "stable")
 _SCHEDULE_COLUMNS = ("service p99", "late", "conns")
+_STREAMING_COLUMNS = ("first p50", "first p99", "responses")
 
 
 def server_json(server: ServerMetadata | None) -> dict[str, str] | None:
@@ -49,6 +50,7 @@ def level_json(level: LevelSummary) -> dict[str, Any]:
         "server_pss_bytes": level.pss_bytes,
         "server_metrics": level.metrics.model_dump() if level.metrics else None,
         "missing": level.missing,
+        "streaming": level.streaming.model_dump() if level.streaming else None,
         "server": level.server.model_dump() if level.server else None,
         "notes": list(level.notes),
     }
@@ -77,7 +79,12 @@ def level_table(levels: Sequence[LevelSummary]) -> Table:
     scheduled = any(level.arrivals for level in levels)
     table = Table(box=None, pad_edge=False)
     table.add_column("rate/s" if scheduled else "conc", justify="right")
-    for heading in (*_LEVEL_COLUMNS, *(_SCHEDULE_COLUMNS if scheduled else ())):
+    streaming = any(level.streaming for level in levels)
+    for heading in (
+        *_LEVEL_COLUMNS,
+        *(_SCHEDULE_COLUMNS if scheduled else ()),
+        *(_STREAMING_COLUMNS if streaming else ()),
+    ):
         table.add_column(heading, justify="right")
     for level in levels:
         server = level.server
@@ -91,6 +98,7 @@ def level_table(levels: Sequence[LevelSummary]) -> Table:
             str(sum(level.errors.values())),
             "yes" if level.stable else "no",
             *(_schedule_cells(level) if scheduled else ()),
+            *(_streaming_cells(level) if streaming else ()),
         )
     return table
 
@@ -99,6 +107,14 @@ def _schedule_cells(level: LevelSummary) -> tuple[str, str, str]:
     p99 = level.service_ms.p99 if level.service_ms else None
     late = f"{level.late.share:.1%}" if level.late else "-"
     return _milliseconds(p99), late, str(level.connections or "-")
+
+
+def _streaming_cells(level: LevelSummary) -> tuple[str, str, str]:
+    if level.streaming is None:
+        return "-", "-", "-"
+    first = level.streaming.first_response_ms
+    p50, p99 = ("-" if first[name] is None else f"{first[name]:.2f}" for name in ("p50", "p99"))
+    return p50, p99, f"{level.streaming.responses_per_request:.3g}"
 
 
 def load_name(level: LevelSummary) -> str:

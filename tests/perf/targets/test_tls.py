@@ -206,5 +206,12 @@ def test_a_token_with_a_line_break_is_refused():
 
 def test_an_unknown_protocol_is_named_with_the_known_ones():
     assert protocol_named("gRPC").name == "grpc"
-    with pytest.raises(InputError, match="'soap' is no protocol; choose one of http, grpc"):
-        protocol_named("soap")
+    for unknown in ("soap", "grpc-stream"):
+        with pytest.raises(InputError, match=f"'{unknown}' is no protocol; choose http or grpc"):
+            protocol_named(unknown)
+
+
+def test_only_grpc_streams():
+    assert protocol_named("grpc", streaming=True).name == "grpc-stream"
+    with pytest.raises(InputError, match="streamed over gRPC only"):
+        protocol_named("http", streaming=True)
