@@ -26,7 +26,13 @@ from rich.console import Console
 from rich.table import Table
 
 from trimton.perf.engines.input_data import write_input_data
-from trimton.perf.engines.perf_analyzer import AnalyzerRound, Protocol, Target, run_once
+from trimton.perf.engines.perf_analyzer import (
+    AnalyzerRound,
+    AnalyzerSettings,
+    Protocol,
+    Target,
+    run_once,
+)
 from trimton.perf.engines.program import Program
 from trimton.perf.hardware import describe
 from trimton.perf.load.arms import Load, ServedArm
@@ -132,13 +138,14 @@ def contests(
         target = Target(model, model, url, protocol, endpoint, specs, feeds, 1, batches=True)
         data = Path(scratch) / "inputs.json"
         write_input_data(data, feeds, specs, batches=True)
+        settings = AnalyzerSettings.like_one_window(window_s)
 
         for level in levels:
             measured: tuple[list[Round], list[Round]] = ([], [])
             for number, order in enumerate(balanced_order(2, rounds, seed=0)):
                 for side in order:
                     if side == 0:
-                        theirs = run_once(program, target, data, level, number, window_s)
+                        theirs = run_once(program, target, data, level, number, settings)
                         measured[0].append(of_analyzer(theirs))
                     else:
                         ours = arm.measure(Load(level, number, window_s, WARMUP_S))

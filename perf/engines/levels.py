@@ -67,7 +67,8 @@ def _summary(
             mean=_over_rounds(means_ms, seed),
             **{name: _percentile(name, rounds, seed) for name in PERCENTILES},
         ),
-        stable=agrees and len(rounds) >= STABILITY_ROUNDS_MIN,
+        stable=all(one.agreed for one in rounds)
+        or (agrees and len(rounds) >= STABILITY_ROUNDS_MIN),
         client_cpu_us_per_request=median(one.client_cpu_us_per_request for one in rounds),
         server=merge_statistics([one.server for one in rounds if one.server is not None]),
         notes=(_NOTE.format(version=program.version, protocol=target.protocol),),

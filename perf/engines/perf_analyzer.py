@@ -1,11 +1,8 @@
 """perf_analyzer as an engine: the same load, its own figures, in our summaries.
 
-One round at one concurrency is one run of the program, with three windows that together last as
-long as one of ours: it reports nothing before it has three, and their average is its figure. Its
-rule of stability is left open, because a level that breaks it would vanish from its report; the
-rounds are judged by our rule instead. Times and rates are read from its CSV. The raw times of its
-export are not used: to write them it keeps every input and output, which makes a heavier client
-than the one that its users measure with.
+One round at one concurrency is one run of the program. Times and rates are read from its CSV. The
+raw times of its export are not used: to write them it keeps every input and output, which makes a
+heavier client than the one that its users measure with.
 """
 
 from __future__ import annotations
@@ -30,16 +27,17 @@ from trimton.perf.targets.tensors import Array, TensorSpec
 
 Protocol = Literal["http", "grpc"]
 
-# It needs this many windows that agree before it reports.
-_WINDOWS = 3
+# It reports nothing before this many windows agree, and their average is its figure.
+WINDOWS = 3
 _START_S = 30
 _OPTION_ERROR = 3  # its exit code for settings that it does not take
 # Wide enough for any three windows to agree.
-_ANY_DIFFERENCE_PCT = 1_000_000
-# Our name of a figure -> its column, in microseconds ("Avg latency" with --verbose-csv only).
-_LATENCY_COLUMNS: Mapping[str, str] = {
-    "mean": "Avg latency",
-    **{name: f"{name} latency" for name in PERCENTILES},
+_ANY_DIFFERENCE_PCT = 100_000
+# Our name of a figure -> columns whose sum it is, in microseconds; the first set that is there
+# counts. With --percentile the mean has no column, but its two parts have.
+_LATENCY_COLUMNS: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "mean": (("Avg latency",), ("request/response", "response wait")),
+    **{name: ((f"{name} latency",),) for name in PERCENTILES},
 }
 
 
@@ -63,6 +61,33 @@ class Target:
 
 
 @dataclass(frozen=True)
+class AnalyzerSettings:
+    """Its rule of stability: windows of ``interval_ms`` until three agree within ``spread_pct``.
+
+    They agree on throughput and on the mean latency, or on ``percentile`` (1 to 99) instead.
+    """
+
+    interval_ms: int
+    spread_pct: float = 10.0
+    trials_max: int = 10
+    percentile: int | None = None
+
+    @classmethod
+    def like_one_window(cls, window_s: float) -> AnalyzerSettings:
+        """Exactly three windows, together as long as one of ours, that may differ.
+
+        A level that broke its rule would vanish from its report; rounds like these are judged by
+        our rule instead.
+        """
+        return cls(max(round(1000 * window_s / WINDOWS), 1), _ANY_DIFFERENCE_PCT, WINDOWS)
+
+    @property
+    def is_rule(self) -> bool:
+        """Whether a level that is not stable ends without figures."""
+        return self.spread_pct < _ANY_DIFFERENCE_PCT
+
+
+@dataclass(frozen=True)
 class AnalyzerRound:
     """What perf_analyzer reported of one run. Latencies in ms: ``mean`` and the PERCENTILES.
 
@@ -77,6 +102,7 @@ class AnalyzerRound:
     latencies_ms: Mapping[str, float]
     client_cpu_us_per_request: float
     server: ServerStatistics | None
+    agreed: bool  # its own rule of stability was asked for, and held
 
 
 def run_perf_analyzer(
@@ -85,7 +111,7 @@ def run_perf_analyzer(
     *,
     levels: Sequence[int],
     rounds: int,
-    window_s: float,
+    settings: AnalyzerSettings,
     on_round: Callable[[AnalyzerRound], None] = lambda measured: None,
 ) -> tuple[AnalyzerRound, ...]:
     """Load ``target`` at every concurrency of ``levels``, ``rounds`` times each.
@@ -100,7 +126,7 @@ def run_perf_analyzer(
         write_input_data(data, target.feeds, target.specs, batches=target.batches)
         for round_index in range(rounds):
             for concurrency in levels:
-                one = run_once(program, target, data, concurrency, round_index, window_s)
+                one = run_once(program, target, data, concurrency, round_index, settings)
                 measured.append(one)
                 on_round(one)
     return tuple(measured)
@@ -112,31 +138,42 @@ def run_once(
     data: Path,
     concurrency: int,
     round_index: int,
-    window_s: float,
+    settings: AnalyzerSettings,
 ) -> AnalyzerRound:
     """One run at one concurrency; ``data`` was written by ``write_input_data``."""
     before = target.endpoint.model_statistics(target.model)
     with tempfile.TemporaryDirectory(prefix="trimton-perf-analyzer-") as scratch:
         report = Path(scratch) / "report.csv"
-        command = [str(program.path), *_arguments(target, data, report, concurrency, window_s)]
-        cpu_s = _run(command, target, concurrency, timeout_s=_START_S + 4 * window_s)
+        command = [str(program.path), *_arguments(target, data, report, concurrency, settings)]
+        # A window is prolonged where too few requests end within it.
+        longest_s = 3 * settings.trials_max * settings.interval_ms / 1000
+        cpu_s = _run(command, target, concurrency, timeout_s=_START_S + longest_s)
         row = parse_report(report)
     server = statistics_between(before, target.endpoint.model_statistics(target.model))
     throughput = row["Inferences/Second"]
-    requests = server.requests if server else round(throughput / target.batch * window_s)
+    measured_s = WINDOWS * settings.interval_ms / 1000
+    requests = server.requests if server else round(throughput / target.batch * measured_s)
     return AnalyzerRound(
         concurrency=concurrency,
         round=round_index,
         requests=requests,
         throughput_rps=throughput,
         latencies_ms={
-            name: row[column] / 1000
-            for name, column in _LATENCY_COLUMNS.items()
+            name: _latency_ms(row, name)
+            for name in _LATENCY_COLUMNS
             if name == "mean" or requests >= requests_needed(PERCENTILES[name])
         },
         client_cpu_us_per_request=cpu_s * 1e6 / max(requests, 1),
         server=server,
+        agreed=settings.is_rule,
     )
+
+
+def _latency_ms(row: Mapping[str, float], name: str) -> float:
+    for columns in _LATENCY_COLUMNS[name]:
+        if row.keys() >= set(columns):
+            return sum(row[column] for column in columns) / 1000
+    raise InfrastructureError(f"perf_analyzer's report has no column for the latency {name!r}.")
 
 
 def parse_report(report: Path) -> dict[str, float]:
@@ -152,13 +189,15 @@ def parse_report(report: Path) -> dict[str, float]:
 
 
 def _arguments(
-    target: Target, data: Path, report: Path, concurrency: int, window_s: float
+    target: Target, data: Path, report: Path, concurrency: int, settings: AnalyzerSettings
 ) -> list[str]:
     return [
         *("-m", target.model, "-u", target.url, "-i", target.protocol, "-b", str(target.batch)),
         *("--concurrency-range", str(concurrency), "--input-data", str(data)),
-        *("--measurement-interval", str(max(round(1000 * window_s / _WINDOWS), 1))),
-        *("--max-trials", str(_WINDOWS), "--stability-percentage", str(_ANY_DIFFERENCE_PCT)),
+        *("--measurement-interval", str(settings.interval_ms)),
+        *("--max-trials", str(settings.trials_max)),
+        *("--stability-percentage", f"{settings.spread_pct:g}"),
+        *(("--percentile", str(settings.percentile)) if settings.percentile else ()),
         *("--verbose-csv", "-f", str(report)),
     ]
 

@@ -23,6 +23,7 @@ from trimton.plugin.cli.perf_flags import (
     CountOption,
     CsvOption,
     DistributionOption,
+    EngineOption,
     ErrorRateOption,
     ExportOption,
     HeaderOption,
@@ -98,6 +99,7 @@ def command(
     latency_report_file: CsvOption = None,
     profile_export_file: ExportOption = None,
     save_trace: SaveTraceOption = None,
+    engine: EngineOption = "trimton",
     threads: ThreadsOption = 1,
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -156,4 +158,5 @@ def command(
         ),
         outputs=Outputs(latency_report_file, profile_export_file, save_trace, json),
         threads=threads,
+        engine=engine,
     ).run()

@@ -13,12 +13,23 @@ RULE_WINDOW_MS = 5000
 RULE_SPREAD_PCT = 10.0
 RULE_TRIALS = 10
 TOKEN_VARIABLE = "TRIMTON_TOKEN"
+OWN_ENGINE = "trimton"
+ANALYZER_ENGINE = "perf_analyzer"
 
 _LOAD = "Load"
 _MEASURE = "Measurement"
 _WIRE = "Connection to a server"
 _FILES = "Files"
 
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        metavar=f"{OWN_ENGINE}|{ANALYZER_ENGINE}",
+        help="Who sends: this program, or NVIDIA's perf_analyzer where it is found "
+        "($TRIMTON_PERF_ANALYZER, PATH), its figures in our tables.",
+        rich_help_panel=_LOAD,
+    ),
+]
 ProtocolOption = Annotated[
     str,
     typer.Option("--protocol", "-i", help="http or grpc.", rich_help_panel=_WIRE),

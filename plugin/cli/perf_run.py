@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,20 +11,24 @@ import typer
 
 from trimton.core.errors import EXIT_FAIL, InputError
 from trimton.core.files import write_text
+from trimton.perf.engines.program import Program, find_program
 from trimton.perf.formats.perf_analyzer_csv import perf_analyzer_csv
 from trimton.perf.formats.profile_export import write_profile_export
 from trimton.perf.formats.traces import write_trace
-from trimton.perf.load.feeds import resolve_batch
+from trimton.perf.load.feeds import Feed, resolve_batch
 from trimton.perf.load.request_log import RequestLog, epoch_offset_ns
 from trimton.perf.load.rounds import Level
 from trimton.perf.load.slices import Slice, cut
 from trimton.perf.results import LoadWindow
+from trimton.plugin.analyzer import run_analyzer
 from trimton.plugin.cli.load_levels import CONCURRENCY_MAX, RATE_MAX_RPS, Endless
 from trimton.plugin.cli.output import console, print_json, progress
+from trimton.plugin.cli.perf_flags import ANALYZER_ENGINE, OWN_ENGINE
 from trimton.plugin.cli.perf_options import LoadOptions, MeasureOptions
 from trimton.plugin.cli.perf_output import Heading, print_test, test_json
 from trimton.plugin.feeding import Feeding
 from trimton.plugin.load_test import LoadTest, Measuring, run_levels, run_peak
+from trimton.plugin.server.installation import home
 from trimton.plugin.subjects import Subject, open_subjects
 from trimton.plugin.wire import Wire
 
@@ -56,6 +60,7 @@ class PerfRun:
     measure: MeasureOptions
     outputs: Outputs
     threads: int
+    engine: str
 
     def run(self) -> None:
         """Measure, write the files, and print.
@@ -67,8 +72,8 @@ class PerfRun:
         measuring = self.measure.measuring(
             runs_once=self.load.runs_once, percentile_is_for_limit=self.load.has_limit
         )
-        objective = self.load.objective(self.measure.percentile)
         self._check(levels, measuring)
+        program = self._program(levels, measuring)
         needs_log = self.outputs.export or self.outputs.trace or self.load.runs_once
         log = RequestLog() if needs_log else None
         with open_subjects(
@@ -78,38 +83,83 @@ class PerfRun:
             size = resolve_batch(subject.inputs, self.batch)
             feeds = self.feeding.feeds(subject, self.feeding.samples(subject), size)
             subject.infer(feeds[0])  # what the model refuses is wrong input, not an error rate
-            arm = subject.arm(
-                feeds,
-                size,
-                in_flight=self._in_flight(levels),
-                on_request=log.on_request if log else None,
-            )
             with progress() as shown:
                 task = shown.add_task("loading", total=self._windows(levels, measuring))
-
-                def on_window(window: LoadWindow) -> None:
-                    if log is not None:
-                        log.on_window(window)
-                    shown.advance(task)
-
-                if objective is None:
-                    test = run_levels(
-                        arm,
+                if program is not None:
+                    test = run_analyzer(
+                        program,
+                        subject,
+                        feeds,
+                        size,
                         levels,
                         measuring,
-                        threshold=self.load.threshold(self.measure.percentile),
-                        on_window=on_window,
+                        on_round=lambda measured: shown.advance(task),
                     )
                 else:
-                    test = run_peak(
-                        arm,
-                        objective,
-                        measuring,
-                        rate_max_rps=RATE_MAX_RPS,
-                        on_trial=lambda trial: shown.advance(task),
-                        on_window=on_window,
+                    test = self._load(
+                        subject, feeds, size, levels, measuring, log, lambda: shown.advance(task)
                     )
         self._tell(test, measuring, Heading.of(subject, self.wire, size), levels, log)
+
+    def _load(
+        self,
+        subject: Subject,
+        feeds: Sequence[Feed],
+        batch: int,
+        levels: Iterable[Level],
+        measuring: Measuring,
+        log: RequestLog | None,
+        advance: Callable[[], None],
+    ) -> LoadTest:
+        """With our own generator; ``advance`` is called after each window."""
+        arm = subject.arm(
+            feeds,
+            batch,
+            in_flight=self._in_flight(levels),
+            on_request=log.on_request if log else None,
+        )
+
+        def on_window(window: LoadWindow) -> None:
+            if log is not None:
+                log.on_window(window)
+            advance()
+
+        objective = self.load.objective(self.measure.percentile)
+        if objective is None:
+            threshold = self.load.threshold(self.measure.percentile)
+            return run_levels(arm, levels, measuring, threshold=threshold, on_window=on_window)
+        return run_peak(
+            arm,
+            objective,
+            measuring,
+            rate_max_rps=RATE_MAX_RPS,
+            on_trial=lambda trial: advance(),
+            on_window=on_window,
+        )
+
+    def _program(self, levels: Iterable[Level], measuring: Measuring) -> Program | None:
+        """The program of another engine, after what it cannot do was refused; None for our own."""
+        if self.engine == OWN_ENGINE:
+            return None
+        if self.engine != ANALYZER_ENGINE:
+            raise InputError(f"--engine {self.engine}: choose {OWN_ENGINE} or {ANALYZER_ENGINE}.")
+        only_ours = {
+            "a rate, a ramp, a trace or --peak": self.load.is_by_schedule,
+            "a range without END": isinstance(levels, Endless),
+            "--latency-threshold": self.load.has_limit,
+            "--request-count": measuring.request_count is not None,
+            "--warmup auto": measuring.warmup_s is None,
+            "--profile-export-file": self.outputs.export is not None,
+            "--save-trace": self.outputs.trace is not None,
+            "TLS, headers, compression or shared memory": self.wire
+            != Wire(protocol=self.wire.protocol),
+        }
+        asked = [words for words, is_asked in only_ours.items() if is_asked]
+        if asked:
+            raise InputError(
+                f"--engine {ANALYZER_ENGINE} is for a plain closed loop here, not for {asked[0]}."
+            )
+        return find_program(home())
 
     def _tell(
         self,

@@ -17,7 +17,11 @@ from onnx import TensorProto, helper
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.engines.input_data import write_input_data
 from trimton.perf.engines.levels import summarise_analyzer
-from trimton.perf.engines.perf_analyzer import Target, run_perf_analyzer
+from trimton.perf.engines.perf_analyzer import (
+    AnalyzerSettings,
+    Target,
+    run_perf_analyzer,
+)
 from trimton.perf.engines.program import VARIABLE, Program, cached_program, find_program
 from trimton.perf.load.feeds import random_feeds
 from trimton.perf.targets.endpoint import Endpoint
@@ -110,7 +114,12 @@ printf '{REPORT.replace(chr(10), chr(92) + "n")}' > "$last"
     loaded = target(protocol="grpc", batch=2, feeds=[{"x": np.ones((2, 2), np.float32)}])
     seen = []
     measured = run_perf_analyzer(
-        program, loaded, levels=[2], rounds=3, window_s=1.5, on_round=seen.append
+        program,
+        loaded,
+        levels=[2],
+        rounds=3,
+        settings=AnalyzerSettings.like_one_window(1.5),
+        on_round=seen.append,
     )
     arguments = (tmp_path / "arguments").read_text().split("\n")
     pairs = dict(pairwise(arguments))
@@ -131,14 +140,48 @@ printf '{REPORT.replace(chr(10), chr(92) + "n")}' > "$last"
     assert "perf_analyzer 9.9 over grpc" in level.notes[0]
 
 
+def test_its_own_rule_of_stability_can_be_asked_for(tmp_path):
+    script = f"""
+printf '%s\\n' "$@" > {tmp_path}/arguments
+for last; do :; done
+printf '{REPORT.replace(chr(10), chr(92) + "n")}' > "$last"
+"""
+    program = write_program(tmp_path / "perf_analyzer", script)
+    rule = AnalyzerSettings(interval_ms=700, spread_pct=5, trials_max=6, percentile=95)
+    measured = run_perf_analyzer(program, target(), levels=[2], rounds=1, settings=rule)
+    arguments = (tmp_path / "arguments").read_text().split("\n")
+    pairs = dict(pairwise(arguments))
+    assert pairs["--measurement-interval"] == "700"
+    assert pairs["--stability-percentage"] == "5"
+    assert pairs["--max-trials"] == "6"
+    assert pairs["--percentile"] == "95"
+    [level] = summarise_analyzer(measured, program, target())
+    assert level.stable  # it reports nothing else
+
+
+def test_without_a_column_for_the_mean_it_is_the_sum_of_its_parts(tmp_path):
+    report = REPORT.replace("Avg latency,", "").replace("9000,1900,65,671", "9000,65,671")
+    script = f"""
+for last; do :; done
+printf '{report.replace(chr(10), chr(92) + "n")}' > "$last"
+"""
+    program = write_program(tmp_path / "perf_analyzer", script)
+    [one] = run_perf_analyzer(
+        program, target(), levels=[2], rounds=1, settings=AnalyzerSettings.like_one_window(1)
+    )
+    assert one.latencies_ms["mean"] == pytest.approx(0.736)
+
+
 def test_its_percentiles_need_as_many_requests_as_ours(tmp_path):
     script = f"""
 for last; do :; done
 printf '{REPORT.replace(chr(10), chr(92) + "n")}' > "$last"
 """
     program = write_program(tmp_path / "perf_analyzer", script)
-    [one] = run_perf_analyzer(program, target(), levels=[2], rounds=1, window_s=0.4)
-    assert one.requests == 400
+    [one] = run_perf_analyzer(
+        program, target(), levels=[2], rounds=1, settings=AnalyzerSettings.like_one_window(0.45)
+    )
+    assert one.requests == 450
     assert set(one.latencies_ms) == {"mean", "p50", "p90", "p95"}
 
 
@@ -154,7 +197,9 @@ printf '{REPORT.replace(chr(10), chr(92) + "n")}' > "$last"
 def test_every_bad_end_is_one_sentence(tmp_path, body, kind, words):
     program = write_program(tmp_path / "perf_analyzer", body)
     with pytest.raises(kind, match=words) as raised:
-        run_perf_analyzer(program, target(), levels=[2], rounds=1, window_s=0.1)
+        run_perf_analyzer(
+            program, target(), levels=[2], rounds=1, settings=AnalyzerSettings.like_one_window(0.1)
+        )
     assert "\n" not in str(raised.value)
 
 
@@ -211,7 +256,13 @@ def test_the_real_program_sends_our_inputs_and_its_count_is_the_servers(
             feeds=random_feeds(specs, batch=2, count=8, seed=0, shapes={"x": (5,)}),
             batch=2,
         )
-        measured = run_perf_analyzer(real_program, loaded, levels=[1, 2], rounds=1, window_s=0.6)
+        measured = run_perf_analyzer(
+            real_program,
+            loaded,
+            levels=[1, 2],
+            rounds=1,
+            settings=AnalyzerSettings.like_one_window(0.6),
+        )
     assert [one.concurrency for one in measured] == [1, 2]
     for one in measured:
         assert one.server is not None
