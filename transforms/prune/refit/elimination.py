@@ -1,0 +1,93 @@
+"""Backward elimination of channels by exact error: optimal brain surgeon on channels.
+
+The outputs of linear layers are Y = X W. Without some features, and with the remaining weights
+refitted, the squared error rises by tr(Wc' (Hcc)^-1 Wc), where H is the inverse of X'X and c are
+the features that go (Hassibi and Stork, 1993; on channels). Removing c updates H and W, so that
+the next rise is exact again. Nothing but X'X is needed, whatever is removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from trimton.transforms.graph.edit import Array
+from trimton.transforms.prune.index_space import Indices
+
+_RIDGE = 1e-4
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A linear layer that reads channels of a group.
+
+    ``covariance`` [features, features] of what it reads, ``weights`` [features, outputs], and
+    for each set of the group the features that go with it, ``columns`` [sets, features of one].
+    ``variance`` is that of the value that the layer contributes to: errors are shares of it.
+    """
+
+    covariance: Array
+    weights: Array
+    columns: Indices
+    variance: float
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """``order`` [sets], the first to go first; ``errors`` [sets], the error when each is gone."""
+
+    order: Indices
+    errors: Array
+
+
+def eliminate(readers: Sequence[Reader], order: Indices | None = None) -> Elimination:
+    """Remove set after set of a group, always that of the least rise, or in the given ``order``."""
+    states = [_State(reader) for reader in readers]
+    sets = len(readers[0].columns)
+    is_gone = np.zeros(sets, bool)
+    chosen: list[int] = []
+    errors: list[float] = []
+    for step in range(sets):
+        rises = np.where(is_gone, np.inf, sum(state.rises(~is_gone) for state in states))
+        worst = int(np.argmin(rises)) if order is None else int(order[step])
+        for state in states:
+            state.remove(worst)
+        is_gone[worst] = True
+        chosen.append(worst)
+        errors.append((errors[-1] if errors else 0.0) + float(rises[worst]))
+    return Elimination(np.array(chosen, np.int64), np.array(errors))
+
+
+class _State:
+    """H and W of one reader, as they are after the removals so far."""
+
+    def __init__(self, reader: Reader) -> None:
+        covariance = reader.covariance.copy()
+        size = len(covariance)
+        ridge = _RIDGE * max(float(np.trace(covariance)) / size, np.finfo(np.float64).tiny)
+        covariance[np.diag_indices(size)] += ridge
+        factor = cho_factor(covariance, overwrite_a=True, check_finite=False)
+        self._inverse: Array = cho_solve(factor, np.eye(size), check_finite=False)
+        self._weights: Array = reader.weights.astype(np.float64)
+        self._columns = reader.columns
+        self._variance = reader.variance
+
+    def rises(self, is_left: Array) -> Array:
+        """The rise of the error were each set to go next, [sets]; 0 for those that are gone."""
+        columns = self._columns[is_left]
+        blocks = self._inverse[columns[:, :, None], columns[:, None, :]]
+        own = self._weights[columns]
+        rises = np.zeros(len(self._columns))
+        rises[is_left] = np.einsum("sfo,sfo->s", own, np.linalg.solve(blocks, own))
+        return rises / self._variance
+
+    def remove(self, number: int) -> None:
+        """Take a set out: its features neither explain nor count any more."""
+        columns = self._columns[number]
+        across = self._inverse[:, columns]
+        part = np.linalg.solve(across[columns], across.T)
+        self._weights -= part.T @ self._weights[columns]
+        self._inverse -= across @ part

@@ -1,0 +1,68 @@
+"""Normal equations of a least-squares fit, summed batch by batch in double precision.
+
+Their size depends on the number of features and targets only, never on that of the samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trimton.transforms.graph.edit import Array
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over rows x (features) and r (targets), around zero.
+
+    ``gram`` [features, features] of x x', ``cross`` [features, targets] of x r', ``x`` and ``r``
+    of themselves, ``squares`` of r r summed over all targets, ``count`` of 1.
+    """
+
+    gram: Array
+    cross: Array
+    x: Array
+    r: Array
+    squares: float
+    count: int
+
+    @classmethod
+    def of(cls, features: Array, targets: Array) -> Moments:
+        """The moments of ``features`` [rows, features] and ``targets`` [rows, targets]."""
+        x, r = features.astype(np.float64), targets.astype(np.float64)
+        squares = float(np.einsum("ij,ij->", r, r))
+        return cls(x.T @ x, x.T @ r, x.sum(axis=0), r.sum(axis=0), squares, len(x))
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.x + other.x,
+            self.r + other.r,
+            self.squares + other.squares,
+            self.count + other.count,
+        )
+
+    def variance(self) -> float:
+        """The variance of a row of targets, summed over them."""
+        mean = self.r / self.count
+        smallest = float(np.finfo(np.float64).tiny)
+        return max(self.squares / self.count - float(mean @ mean), smallest)
+
+    def covariance(self) -> tuple[Array, Array]:
+        """(gram, cross) of one row around the means: a fit with a free constant needs no other."""
+        mean = self.x / self.count
+        gram = self.gram / self.count - np.outer(mean, mean)
+        return gram, self.cross / self.count - np.outer(mean, self.r / self.count)
+
+    def error(self, change: Array, constant: Array) -> float:
+        """The mean over rows of |x' change + constant - r|^2, summed over targets."""
+        total = (
+            self.squares
+            + np.einsum("ij,ij->", change, self.gram @ change)
+            - 2 * np.einsum("ij,ij->", change, self.cross)
+            + 2 * constant @ (self.x @ change - self.r)
+            + self.count * (constant @ constant)
+        )
+        return max(0.0, float(total)) / self.count

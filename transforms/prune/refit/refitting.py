@@ -1,0 +1,163 @@
+"""Refit: linear layers behind a cut get the weights that come closest to the original network.
+
+Layer by layer from the input to the output. The error to remove is that of the value which the
+layer contributes to, before its activation: of its own output, or of the sum that follows, where
+a residual network adds its shortcut. It is regressed on what the layer reads in the network as it
+is by then, so that each fit also repairs what the cuts before it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from trimton.transforms.graph.edit import Array, Editor, constant, only_consumer
+from trimton.transforms.prune.activations import batches
+from trimton.transforms.prune.constants import Shift, apply_shift
+from trimton.transforms.prune.refit.features import (
+    as_weight,
+    is_linear,
+    places_for,
+    rows,
+    weight_matrix,
+)
+from trimton.transforms.prune.refit.moments import Moments
+from trimton.transforms.prune.refit.solve import fit
+from trimton.transforms.prune.refit.taps import Taps, is_held_out
+from trimton.transforms.prune.rewrites import Kept
+from trimton.transforms.prune.ties import Layer
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer to refit, the value it contributes to, and which channels of it stay.
+
+    ``order`` sorts sites: the place of the target's node, then the number of features.
+    """
+
+    layer: Layer
+    target: str
+    is_kept: Array
+    order: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What a fit did: mean squared errors of ``target`` on held-out samples.
+
+    They are shares of its variance in the original network.
+    """
+
+    layer: str
+    target: str
+    before: float
+    after: float
+
+
+def refit_sites(model: ir.Model, kept: Kept) -> tuple[Site, ...]:
+    """The linear layers at and behind the cuts that ``kept`` makes, in the order of their fits.
+
+    ``kept`` must have been found on this very model, which is not cut yet.
+    """
+    position = {id(node): number for number, node in enumerate(model.graph)}
+    changed = _changed_values(model, kept)
+    readers = _weight_readers(kept.ties.layers)
+    sites: list[Site] = []
+    for layer in kept.ties.layers:
+        if not is_linear(layer) or id(layer.activation) not in changed:
+            continue
+        if readers[id(layer.weight)] > 1:
+            continue
+        target = contribution(layer.node.outputs[0])
+        node = target.producer()
+        place = position[id(layer.node if node is None else node)]
+        features = kept.mask(layer.weight, layer.inputs or 0).sum()
+        mask = kept.mask(layer.weight, layer.outputs)
+        sites.append(Site(layer, target.name or "", mask, (place, int(features))))
+    return tuple(sorted(sites, key=lambda site: site.order))
+
+
+def refit(
+    original: ir.Model, pruned: ir.Model, sites: Sequence[Site], samples: Mapping[str, Array]
+) -> tuple[Refit, ...]:
+    """Refit ``sites``, layers of ``pruned``, in place; sites that gain nothing are left out.
+
+    Memory does not depend on the number of samples. Raises InputError where the models cannot be
+    run on ``samples``.
+    """
+    editor = Editor(pruned)
+    return tuple(_refits(original, pruned, sites, samples, editor))
+
+
+def contribution(value: ir.Value) -> ir.Value:
+    """The value that ``value`` is only ever added to, or itself: the end of a chain of sums."""
+    while (node := only_consumer(value)) is not None and node.op_type == "Add":
+        if node.domain or node.outputs[0].shape != value.shape:
+            break
+        value = node.outputs[0]
+    return value
+
+
+def _refits(
+    original: ir.Model,
+    pruned: ir.Model,
+    sites: Sequence[Site],
+    samples: Mapping[str, Array],
+    editor: Editor,
+) -> Iterator[Refit]:
+    for site in sites:
+        layer = site.layer
+        seen, held_out, variance = _moments(original, pruned, site, samples)
+        found = fit(seen, held_out)
+        if found is None:
+            continue
+        weights = as_weight(layer, weight_matrix(layer) + found.change)
+        layer.weight.const_value = ir.tensor(weights, name=layer.weight.name)
+        apply_shift(Shift(layer.node, found.constant), editor)
+        name = layer.node.name or layer.node.outputs[0].name or ""
+        yield Refit(name, site.target, found.before / variance, found.after / variance)
+
+
+def _moments(
+    original: ir.Model, pruned: ir.Model, site: Site, samples: Mapping[str, Array]
+) -> tuple[Moments, Moments | None, float]:
+    """Moments of features and error on rows to fit and to judge, and the target's variance."""
+    layer, read = site.layer, site.layer.activation.name or ""
+    axis = 1 if layer.node.op_type == "Conv" else -1
+    reference, current = Taps(original, [site.target]), Taps(pruned, [read, site.target])
+    rng = np.random.default_rng(0)
+    places = places_for(layer, samples)
+    parts: dict[bool, Moments] = {}
+    spread = Moments.of(np.zeros((0, 0)), np.zeros((0, int(site.is_kept.sum()))))
+    for number, feed in enumerate(batches(original, samples)):
+        wanted = np.compress(site.is_kept, reference(feed)[site.target], axis=axis)
+        made = current(feed)
+        batch = rows(layer, made[read], places, rng)
+        goal = batch.select(wanted)
+        moments = Moments.of(batch.features, goal - batch.select(made[site.target]))
+        key = is_held_out(number)
+        parts[key] = parts[key] + moments if key in parts else moments
+        spread = spread + Moments.of(np.zeros((len(goal), 0)), goal)
+    return parts[False], parts.get(True), spread.variance()
+
+
+def _changed_values(model: ir.Model, kept: Kept) -> set[int]:
+    """The ids of values that the cut changes, directly or through what is computed from them."""
+    changed: set[int] = set()
+    for node in model.graph:
+        given = [value for value in node.inputs if value is not None]
+        is_moved = any(
+            id(value) in changed or (constant(value) is not None and kept.is_cut(value))
+            for value in given
+        )
+        if is_moved:
+            changed.update(id(output) for output in node.outputs)
+    return changed
+
+
+def _weight_readers(layers: Sequence[Layer]) -> dict[int, int]:
+    """How many layers read each weight: one that is shared cannot be fitted for one of them."""
+    return {id(layer.weight): len(tuple(layer.weight.uses())) for layer in layers}

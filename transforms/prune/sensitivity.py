@@ -1,0 +1,123 @@
+"""Sensitivity: the error that the readers of a group make when some of its channels are gone.
+
+Measured on calibration samples, with the remaining weights refitted, as a share of the variance
+of the values that the readers contribute to. One pass gives it for every number of channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from trimton.transforms.graph.edit import Array
+from trimton.transforms.prune.activations import batches
+from trimton.transforms.prune.groups import Group, Prunable
+from trimton.transforms.prune.index_space import Indices
+from trimton.transforms.prune.refit.elimination import Elimination, Reader, eliminate
+from trimton.transforms.prune.refit.features import (
+    feature_channels,
+    is_linear,
+    places_for,
+    rows,
+    weight_matrix,
+)
+from trimton.transforms.prune.refit.moments import Moments
+from trimton.transforms.prune.refit.refitting import contribution
+from trimton.transforms.prune.refit.taps import Taps
+from trimton.transforms.prune.ties import Layer
+
+# Groups are taken together while the moments of their readers fit into this.
+_MOMENT_BYTES = 2**30
+
+
+def sensitivities(
+    model: ir.Model,
+    found: Prunable,
+    samples: Mapping[str, Array],
+    orders: Sequence[Indices] | None = None,
+) -> list[Elimination | None]:
+    """For each group what its elimination costs, in the best or the given order of its sets.
+
+    None for a group that no linear layer reads. ``found`` must belong to this very model. Raises
+    InputError where the model cannot be run on ``samples``.
+    """
+    readers = [_readers(group, found) for group in found.groups]
+    results: list[Elimination | None] = [None] * len(readers)
+    for numbers in _portions(readers):
+        layers = {id(layer): layer for number in numbers for layer in readers[number]}
+        measured = _measure(model, list(layers.values()), samples)
+        for number in numbers:
+            group = found.groups[number]
+            parts = [_reader(layer, group, found, measured[id(layer)]) for layer in readers[number]]
+            if parts:
+                order = None if orders is None else orders[number]
+                results[number] = eliminate(parts, order)
+    return results
+
+
+def _readers(group: Group, found: Prunable) -> list[Layer]:
+    """The linear layers that read every set of ``group``, equally often each."""
+    return [
+        layer
+        for layer in found.ties.layers
+        if is_linear(layer) and _columns(layer, group, found) is not None
+    ]
+
+
+def _columns(layer: Layer, group: Group, found: Prunable) -> Indices | None:
+    """The features of each set, [sets, features of one]; None where not all have as many."""
+    channels = found.found.labels[found.ties.indices(layer.weight, layer.inputs or 0)]
+    labels = channels[feature_channels(layer)]
+    parts = [np.flatnonzero(labels == label) for label in group.sets]
+    if len({len(part) for part in parts}) != 1 or not len(parts[0]):
+        return None
+    return np.stack(parts)
+
+
+def _portions(readers: Sequence[Sequence[Layer]]) -> Iterator[list[int]]:
+    """Numbers of groups that are measured in one pass over the samples."""
+    portion: list[int] = []
+    used = 0
+    for number, layers in enumerate(readers):
+        size = sum(8 * len(weight_matrix(layer)) ** 2 for layer in layers)
+        if portion and used + size > _MOMENT_BYTES:
+            yield portion
+            portion, used = [], 0
+        portion.append(number)
+        used += size
+    yield portion
+
+
+def _measure(
+    model: ir.Model, layers: Sequence[Layer], samples: Mapping[str, Array]
+) -> dict[int, tuple[Array, float]]:
+    """By layer the covariance of its features and the variance of what it contributes to."""
+    targets = {id(layer): contribution(layer.node.outputs[0]).name or "" for layer in layers}
+    reads = {id(layer): layer.activation.name or "" for layer in layers}
+    taps = Taps(model, [*targets.values(), *reads.values()])
+    rng = np.random.default_rng(0)
+    sums: dict[int, tuple[Moments, Moments]] = {}
+    for feed in batches(model, samples):
+        values = taps(feed)
+        for layer in layers:
+            key = id(layer)
+            batch = rows(layer, values[reads[key]], places_for(layer, samples), rng)
+            goal = batch.select(values[targets[key]])
+            own = (
+                Moments.of(batch.features, np.zeros((len(goal), 0))),
+                Moments.of(np.zeros((len(goal), 0)), goal),
+            )
+            old = sums.get(key)
+            sums[key] = own if old is None else (old[0] + own[0], old[1] + own[1])
+    return {key: (x.covariance()[0], y.variance()) for key, (x, y) in sums.items()}
+
+
+def _reader(
+    layer: Layer, group: Group, found: Prunable, measured: tuple[Array, float]
+) -> Reader:
+    columns = _columns(layer, group, found)
+    if columns is None:
+        raise ValueError("the layer does not read the group")
+    return Reader(measured[0], weight_matrix(layer), columns, measured[1])
