@@ -157,6 +157,9 @@ def notes(document: RunDocument) -> list[str]:
     if not document.memory:
         found.append("Memory was not measured.")
     levels = [level for _, level in ordered_levels(document)]
+    if missing := {source: why for level in levels for source, why in level.missing.items()}:
+        reasons = "; ".join(f"{source}: {why}" for source, why in sorted(missing.items()))
+        found.append(f"Not measured of the server: {reasons}.")
     failed = [level for level in levels if level.errors]
     if failed:
         total = sum(sum(level.errors.values()) for level in failed)

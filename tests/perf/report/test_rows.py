@@ -13,6 +13,7 @@ from trimton.perf.report.headline import headline, highlights, other_verdicts
 from trimton.perf.report.rows import (
     Load,
     check_groups,
+    filled,
     loads,
     notes,
     roles,
@@ -227,6 +228,25 @@ def test_notes_tell_gaps_and_errors_once(make_document: MakeDocument) -> None:
     [failed] = [note for note in told if "requests failed" in note]
     assert failed.startswith("18 requests failed and are not in the latencies: baseline at")
     assert sum(note.startswith("fused at concurrency 1: ") for note in told) == 1
+
+
+def test_what_was_not_measured_of_the_server_is_named_once(document: RunDocument) -> None:
+    missing = {"gpu": "the server reports no GPU", "energy": "no counters"}
+    levels = tuple(level.model_copy(update={"missing": missing}) for level in document.levels)
+    told = notes(document.model_copy(update={"levels": levels}))
+    expected = "Not measured of the server: energy: no counters; gpu: the server reports no GPU."
+    assert told.count(expected) == 1
+    assert not any("Not measured" in note for note in notes(document))
+
+
+def test_energy_has_a_column_where_it_was_measured(document: RunDocument) -> None:
+    assert not filled(speed_rows(document), "energy")
+    levels = tuple(
+        level.model_copy(update={"energy_mj_per_inference": 12.5}) for level in document.levels
+    )
+    rows = speed_rows(document.model_copy(update={"levels": levels}))
+    assert filled(rows, "energy")
+    assert {row.cells["energy"].text for row in rows} == {"12.5"}
 
 
 def test_transforms_keep_their_order_and_group_what_they_left_alone_by_reason(
