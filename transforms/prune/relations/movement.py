@@ -155,9 +155,13 @@ def constant_of_shape(node: ir.Node, ties: Ties) -> None:
 
 
 def shape(node: ir.Node, ties: Ties) -> None:
-    """Shape, Size: they ask for sizes, whatever these become."""
-    for output in node.outputs:
-        ties.freeze_value(output, "it is a shape")
+    """Shape: it asks for sizes; what reads them as a shape is rewritten."""
+    ties.freeze_value(node.outputs[0], "it is a shape")
+
+
+def size(node: ir.Node, ties: Ties) -> None:
+    """Size: a count that goes into arithmetic must stay what it is."""
+    ties.freeze_value(node.inputs[0], "its elements are counted")
 
 
 def resize(node: ir.Node, ties: Ties) -> None:
@@ -235,7 +239,7 @@ RELATIONS: Mapping[tuple[str, str], Relation] = {
     ("", "Pad"): pad,
     ("", "Resize"): resize,
     ("", "Shape"): shape,
-    ("", "Size"): shape,
+    ("", "Size"): size,
     ("", "Slice"): slice_,
     ("", "SpaceToDepth"): space_to_depth,
     ("", "Split"): split,
