@@ -42,6 +42,7 @@ from trimton.perf.targets.endpoint import Endpoint
 from trimton.plugin.server.process import TritonServer
 
 ROUNDS_MAX = 30
+ROUNDS_MAX_REAL = 60  # of short windows: what disturbs them comes and goes within seconds
 ASKED = ("throughput_rps", "latency_mean_ms")
 ERROR_RATE = 0.05
 POWER = 0.95
@@ -188,7 +189,7 @@ def compare_real(
             done=done,
         ),
         questions,
-        rounds_max=ROUNDS_MAX,
+        rounds_max=ROUNDS_MAX_REAL,
         seed=seed,
     )
 
@@ -245,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulated", type=int, default=400, metavar="N")
     parser.add_argument("--real", type=int, default=20, metavar="N")
-    parser.add_argument("--window", type=float, default=0.5, help="seconds")
+    parser.add_argument("--window", type=float, default=0.3, help="seconds")
     parser.add_argument("--quick", action="store_true", help="a try: 50 simulated, 2 real")
     options = parser.parse_args()
     simulated, count = (50, 2) if options.quick else (options.simulated, options.real)
