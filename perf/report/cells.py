@@ -257,4 +257,12 @@ def _compared(view: SpeedView, metric: str, interval: Interval | None, note: str
         ratio=numbers.ratio_text(comparison.ratio),
         ratio_interval=numbers.ratio_interval_text(comparison.interval),
         outcome=comparison.outcome,
+        note=_detectable(comparison),
     )
+
+
+def _detectable(comparison: MetricComparison) -> str:
+    smallest = comparison.detectable_pct
+    if smallest is None:
+        return ""
+    return f"{numbers.number_text(smallest)} % would have been found in 80 of 100 such comparisons"

@@ -10,6 +10,7 @@ from trimton.perf.report.cells import Cell
 from trimton.perf.report.document import RunDocument
 from trimton.perf.report.facts import fact_groups, server_text
 from trimton.perf.report.headline import headline, highlights, other_verdicts
+from trimton.perf.report.numbers import number_text
 from trimton.perf.report.rows import (
     Load,
     check_groups,
@@ -237,6 +238,14 @@ def test_what_was_not_measured_of_the_server_is_named_once(document: RunDocument
     expected = "Not measured of the server: energy: no counters; gpu: the server reports no GPU."
     assert told.count(expected) == 1
     assert not any("Not measured" in note for note in notes(document))
+
+
+def test_a_ratio_says_what_difference_would_have_been_found(document: RunDocument) -> None:
+    ratios = [row.cells["throughput"] for row in speed_rows(document) if row.role != "baseline"]
+    found = {c.name: c for c in document.comparisons["fused"]}["throughput_rps@1"]
+    text = number_text(found.detectable_pct)
+    assert ratios[0].note == f"{text} % would have been found in 80 of 100 such comparisons"
+    assert all(cell.note for cell in ratios)
 
 
 def test_energy_has_a_column_where_it_was_measured(document: RunDocument) -> None:
