@@ -27,8 +27,10 @@ _SETTLING = 6.0
 # A trial that is undecided after this many times the fewest requests is decided as it stands.
 _PATIENCE = 6
 _GROSS = 10
-_RATE_MIN_RPS = 0.05
-_FIRST_LOOK = 20
+# Where so few requests are under way on average, they do not wait for each other: a limit that
+# breaks there breaks at every rate.
+_ALONE = 0.05
+_FIRST_LOOK = 5
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,15 @@ class Trial:
     requests: int
     over_limit: int
     errors: int
+    mean_ms: float
     percentile_ms: float | None
     holds: bool
     certain: bool
+
+    @property
+    def under_way(self) -> float:
+        """The mean number of requests under way, by Little's law."""
+        return self.rate_rps * self.mean_ms / 1000
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def search_peak(
     held: list[float] = []  # ascending
     broken: float | None = None
     rate_rps = min(start_rps, rate_max_rps)
-    while rate_rps > _RATE_MIN_RPS:
+    while True:
         ratio = broken / held[-1] if held and broken else _GROWTH
         if holds(rate_rps, ratio):
             held.append(rate_rps)
@@ -114,12 +122,13 @@ def search_peak(
                 return Peak(held[-1], broken, tuple(trials))
             broken = held.pop()
         if not held:
+            if trials[-1].under_way < _ALONE:
+                return Peak(None, broken, tuple(trials))
             rate_rps /= _GROWTH
         elif broken is None:
             rate_rps = min(rate_rps * _GROWTH, rate_max_rps)
         else:
             rate_rps = sqrt(held[-1] * broken)
-    return Peak(None, broken, tuple(trials))
 
 
 def _is_close(
@@ -179,6 +188,7 @@ class Verdict:
             requests=span.requests,
             over_limit=self.over_limit,
             errors=span.failures,
+            mean_ms=span.mean_latency_ms,
             percentile_ms=span.histogram.percentile_ms(self._objective.percentile),
             holds=observed if holds is None else holds,
             certain=holds is not None,
