@@ -64,7 +64,12 @@ def channel_means(
     wanted = {(layer.activation.name or "", layer.activation_axis): layer for layer in layers}
     if custom := custom_operators(model):
         raise UnsupportedModelError(f"ONNX Runtime does not know {', '.join(custom)}.")
-    session = open_session(_tapped(model, {name for name, _ in wanted}))
+    try:
+        session = open_session(_tapped(model, {name for name, _ in wanted}))
+    except ORT_ERRORS as error:
+        raise UnsupportedModelError(
+            f"the model cannot be run here: {one_line(str(error))}."
+        ) from error
     sums: dict[tuple[str, int], tuple[Array, Array]] = {}
     count = 0
     for feed in feeds:

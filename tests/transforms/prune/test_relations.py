@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from trimton.transforms.prune import prunable
+from trimton.core.errors import UnsupportedModelError
+from trimton.transforms.prune import PruneSettings, prunable, prune
 
 ModelMaker = Callable[..., ir.Model]
 RNG = np.random.default_rng(0)
@@ -384,3 +385,26 @@ def test_weights_that_are_computed_are_masked_in_front(
         )
     )  # fmt: skip
     assert cut.shape("b") == (16, 32)
+
+
+def test_custom_operators_are_frozen_and_the_rest_is_cut(make_model: ModelMaker) -> None:
+    model = make_model(
+        """g (float[N,6] x, float[6,16] a, float[16,8] b, float[8,3] c) => (float[N,3] y)
+           { h = MatMul(x, a) i = MatMul(h, b) j = my.Mystery(i) y = MatMul(j, c) }""",
+        domains=', "my": 1', a=floats(6, 16), b=floats(16, 8), c=floats(8, 3),
+    )  # fmt: skip
+    pruned, report = prune(model, PruneSettings(ratio=0.5))
+    assert pruned.graph.initializers["b"].shape == (8, 8)
+    why = {entry.what: entry.why for entry in report.skipped}
+    assert why["n1"] == "Mystery has no relation in the table"
+    assert "ONNX Runtime does not know my::Mystery" in why["proof of the cut"]
+
+
+def test_samples_cannot_be_run_through_custom_operators(make_model: ModelMaker) -> None:
+    model = make_model(
+        """g (float[N,6] x, float[6,16] a, float[16,3] b) => (float[N,3] y)
+           { h = MatMul(x, a) i = MatMul(h, b) y = my.Mystery(i) }""",
+        domains=', "my": 1', a=floats(6, 16), b=floats(16, 3),
+    )  # fmt: skip
+    with pytest.raises(UnsupportedModelError, match="my::Mystery"):
+        prune(model, PruneSettings(ratio=0.5), {"x": floats(4, 6)})
