@@ -17,6 +17,7 @@ import numpy as np
 
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.arms import Arm, ServedArm
+from trimton.perf.load.crew_arm import CrewArm, Crews
 from trimton.perf.load.patience import Patience
 from trimton.perf.load.tally import OnRequest
 from trimton.perf.load.threads import InProcessArm
@@ -111,6 +112,7 @@ class ServedSubject:
     server: ServerMetadata
     largest_batch: int | None
     cleanup: ExitStack
+    crews: Crews
     local: TritonServer | None = None
 
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
@@ -124,7 +126,7 @@ class ServedSubject:
         in_flight: int = 1,
         on_request: OnRequest | None = None,
     ) -> ServedArm:
-        load = self.wire.prepare(
+        source = self.wire.source(
             self.endpoint,
             self.access,
             self.model,
@@ -134,15 +136,21 @@ class ServedSubject:
             in_flight=in_flight,
             cleanup=self.cleanup,
         )
-        arm = ServedArm(
+        load = source.prepare()
+        # What single requests are recorded for stays in this process.
+        is_recorded = on_request is not None or load.response_times is not None
+        arm = CrewArm(
             self.name,
             self.endpoint,
             self.model,
             load.requests,
             batch,
             connector=load.connector,
-            connections_max=max(in_flight, 1),
+            connections_max=source.connections_max,
             on_request=on_request,
+            response_times=load.response_times,
+            source=source,
+            crews=Crews(1) if is_recorded else self.crews,
         )
         if self.local is None:
             return arm
@@ -165,6 +173,7 @@ def _serving(
     """Ask the server about ``models``, which results call ``names``."""
     with wire.protocol.endpoint(access) as endpoint, ExitStack() as cleanup:
         server = endpoint.server_metadata()
+        crews = cleanup.enter_context(Crews(wire.workers))
         yield tuple(
             ServedSubject(
                 name=name,
@@ -176,6 +185,7 @@ def _serving(
                 server=server,
                 largest_batch=endpoint.max_batch_size(model),
                 cleanup=cleanup,
+                crews=crews,
                 local=local,
             )
             for name, model in zip(names, models, strict=True)

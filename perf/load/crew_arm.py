@@ -62,10 +62,11 @@ class Crews:
         self.close()
 
     def size_for(self, load: Load) -> int:
-        """How many workers carry ``load``."""
-        if self._is_fixed or load.arrivals is not None:
-            return self._workers
-        return min(self._workers, load.concurrency)
+        """How many workers carry ``load``: each needs a request in flight, or one to send."""
+        most = load.concurrency if load.arrivals is None else self._workers
+        if load.request_count is not None:
+            most = min(most, load.request_count)
+        return min(self._workers, most)
 
     def learn(self, window: LoadWindow) -> bool:
         """Whether ``window`` should be measured again, with more workers than it had."""

@@ -129,7 +129,7 @@ def protocol_named(name: str, *, streaming: bool = False) -> WireProtocol:
     """
     known = [key for key in PROTOCOLS if key != _STREAMING]
     if name.lower() not in known:
-        raise InputError(f"{name!r} is no protocol; choose {' or '.join(known)}.")
+        raise InputError(f"{name!r} is no protocol; choose one of {', '.join(known)}.")
     if streaming and name.lower() != "grpc":
         raise InputError("responses are streamed over gRPC only; choose the protocol grpc.")
     return PROTOCOLS[_STREAMING if streaming else name.lower()]
@@ -164,7 +164,7 @@ def prepare_requests_of(
     messages = (protocol.encode(request, access, compressed) for request in requests)
     kept = within_memory(messages)
     connector = protocol.connector(access, compressed, max(map(len, kept)))
-    return PreparedLoad(connector, kept, _response_times(connector))
+    return PreparedLoad(connector, kept, response_times_of(connector))
 
 
 def prepare_sequence_load(
@@ -186,10 +186,11 @@ def prepare_sequence_load(
     steps = tuple(encode_sequence(sequence, encode) for sequence in sequences)
     inner = protocol.connector(access, False, largest_step(steps))
     connector = SequenceConnector(inner, steps, sequence_ids(worker, workers))
-    return PreparedLoad(connector, IN_SEQUENCE, _response_times(inner))
+    return PreparedLoad(connector, IN_SEQUENCE, response_times_of(inner))
 
 
-def _response_times(connector: Connector) -> ResponseTimes | None:
+def response_times_of(connector: Connector) -> ResponseTimes | None:
+    """Where a streaming ``connector`` records its responses; None for any other."""
     return connector.times if isinstance(connector, GrpcStreamConnector) else None
 
 

@@ -15,9 +15,9 @@ from typing import Protocol
 from trimton.core.errors import InputError
 from trimton.perf.load.arms import Load, schedules
 from trimton.perf.load.closed_loop import run_closed_loop
-from trimton.perf.load.open_loop import run_open_loop
+from trimton.perf.load.open_loop import CONNECTIONS_MAX, run_open_loop
 from trimton.perf.load.patience import Patience
-from trimton.perf.load.protocols import PROTOCOLS, PreparedLoad
+from trimton.perf.load.protocols import PROTOCOLS, PreparedLoad, response_times_of
 from trimton.perf.load.sequences import (
     IN_SEQUENCE,
     SequenceConnector,
@@ -35,7 +35,7 @@ class LoadSource:
     """All that a worker needs to make a load of its own; travels between processes.
 
     ``requests`` are encoded for ``protocol``; where ``sequences`` are given they are sent
-    instead.
+    instead. ``connections_max`` is for open loops, over all workers.
     """
 
     protocol: str
@@ -43,6 +43,7 @@ class LoadSource:
     requests: tuple[bytes, ...] = ()
     sequences: tuple[tuple[Step, ...], ...] = ()
     compressed: bool = False
+    connections_max: int = CONNECTIONS_MAX
     request_timeout_s: float = Patience.request_timeout_s
     server_gone_s: float = Patience.server_gone_s
 
@@ -50,11 +51,12 @@ class LoadSource:
         """Connections and requests of one worker; no two begin with the same request."""
         largest = largest_step(self.sequences) if self.sequences else max(map(len, self.requests))
         connector = PROTOCOLS[self.protocol].connector(self.access, self.compressed, largest)
+        times = response_times_of(connector)
         if self.sequences:
-            ids = sequence_ids(worker, workers)
-            return PreparedLoad(SequenceConnector(connector, self.sequences, ids), IN_SEQUENCE)
+            in_order = SequenceConnector(connector, self.sequences, sequence_ids(worker, workers))
+            return PreparedLoad(in_order, IN_SEQUENCE, times)
         first = worker * len(self.requests) // workers
-        return PreparedLoad(connector, self.requests[first:] + self.requests[:first])
+        return PreparedLoad(connector, self.requests[first:] + self.requests[:first], times)
 
 
 class Crew(Protocol):
@@ -132,6 +134,7 @@ def run_share(
         prepared.requests,
         mine,
         warmup_ns=warmup_ns[worker::workers],
+        connections_max=max(1, source.connections_max // workers),
         patience=patience,
         before_window=at_start,
     )

@@ -78,6 +78,33 @@ SharedMemoryOption = Annotated[
         help="none, or system: tensors stay in this machine's memory.", rich_help_panel=_WIRE
     ),
 ]
+StreamingOption = Annotated[
+    bool,
+    typer.Option(
+        "--streaming",
+        help="Streaming inference over gRPC, for decoupled models: a request ends with its last "
+        "response.",
+        rich_help_panel=_LOAD,
+    ),
+]
+SequenceOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Send sequences of N requests, for stateful models; each request in flight belongs "
+        "to a sequence of its own.",
+        rich_help_panel=_LOAD,
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Processes that share the load. Without it one, and more where that one turns out "
+        "to be the limit.",
+        rich_help_panel=_LOAD,
+    ),
+]
 InputDataOption = Annotated[
     str | None,
     typer.Option(

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 # The percentile that a peak keeps within the limit where none is given.
 _PEAK_SHARE = 0.99
 
+_WORKERS_MAX = 256
+_SEQUENCE_LENGTH_MAX = 10_000
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -210,6 +213,9 @@ def wire_of(
     insecure: bool,
     compress: bool,
     shared_memory: str,
+    streaming: bool,
+    sequence_length: int | None,
+    workers: int | None,
 ) -> Wire:
     """How requests travel, checked; ``tls_files`` by the name of their field in Tls."""
     from trimton.perf.load.protocols import protocol_named
@@ -219,6 +225,14 @@ def wire_of(
 
     if shared_memory not in ("none", "system"):
         raise InputError(f"--shared-memory {shared_memory}: choose none or system.")
+    _within("--workers", workers, 1, _WORKERS_MAX)
+    _within("--sequence-length", sequence_length, 1, _SEQUENCE_LENGTH_MAX)
+    if compress and sequence_length is not None:
+        raise InputError("--compress is not for --sequence-length: sequences are not compressed.")
+    if streaming and (workers or 1) > 1:
+        raise InputError("--streaming is measured from one process, not with --workers.")
+    if streaming and protocol.lower() != "grpc":
+        raise InputError("--streaming needs gRPC: give -i grpc and, with --url, its port.")
     if compress and shared_memory == "system":
         raise InputError("--compress has nothing to do with --shared-memory system.")
     files = {name: Path(file) for name, file in tls_files.items() if file is not None}
@@ -227,11 +241,13 @@ def wire_of(
     if (files or insecure) and not tls:
         raise InputError("--tls-ca, --tls-cert, --tls-key and --tls-insecure need --tls.")
     return Wire(
-        protocol=protocol_named(protocol),
+        protocol=protocol_named(protocol, streaming=streaming),
         tls=Tls(**files, insecure=insecure) if tls else None,
         headers=parse_headers(headers or (), os.environ.get(TOKEN_VARIABLE)),
         compressed=compress,
         shared_memory=shared_memory == "system",
+        sequence_length=sequence_length,
+        workers=workers,
     )
 
 

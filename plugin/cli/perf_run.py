@@ -73,6 +73,7 @@ class PerfRun:
             runs_once=self.load.runs_once, percentile_is_for_limit=self.load.has_limit
         )
         self._check(levels, measuring)
+        self._check_workers()
         program = self._program(levels, measuring)
         needs_log = self.outputs.export or self.outputs.trace or self.load.runs_once
         log = RequestLog() if needs_log else None
@@ -82,7 +83,9 @@ class PerfRun:
             self._check_subject(subject)
             size = resolve_batch(subject.inputs, self.batch)
             feeds = self.feeding.feeds(subject, self.feeding.samples(subject), size)
-            subject.infer(feeds[0])  # what the model refuses is wrong input, not an error rate
+            if self.wire.takes_single_requests:
+                # What the model refuses is wrong input, not an error rate.
+                subject.infer(feeds[0])
             with progress() as shown:
                 task = shown.add_task("loading", total=self._windows(levels, measuring))
                 if program is not None:
@@ -214,11 +217,21 @@ class PerfRun:
         if self.url is None and self.wire.tls is not None:
             raise InputError("--tls is for a server at --url; a local one has no TLS.")
 
+    def _check_workers(self) -> None:
+        recorded = {
+            "--profile-export-file": self.outputs.export,
+            "--save-trace": self.outputs.trace,
+            "a ramp or a trace": self.load.runs_once,
+        }
+        asked = [words for words, is_asked in recorded.items() if is_asked]
+        if asked and (self.wire.workers or 1) > 1:
+            raise InputError(f"--workers is not for {asked[0]}, which is recorded in one process.")
+
     def _check_subject(self, subject: Subject) -> None:
         if subject.server is None and self.wire.is_special:
             raise InputError(
-                f"{self.model} runs in this process; --protocol, --compress and --shared-memory "
-                "are for models on a server."
+                f"{self.model} runs in this process; --protocol, --compress, --shared-memory, "
+                "--streaming, --sequence-length and --workers are for models on a server."
             )
 
     def _in_flight(self, levels: Iterable[Level]) -> int:

@@ -208,6 +208,13 @@ def test_a_given_number_of_workers_stays():
     crews = Crews(2)
     assert not crews.learn(measured(10, 300_000))
     assert crews.size_for(Load(16, 0, 1.0, 0.0)) == 2
+    assert crews.size_for(Load(0, 0, 1.0, 0.0, ConstantRate(10.0))) == 2
+
+
+def test_no_worker_is_without_a_request():
+    crews = Crews(4)
+    assert crews.size_for(Load(3, 0, 1.0, 0.0)) == 3
+    assert crews.size_for(Load(8, 0, 1.0, 0.0, request_count=2)) == 2
 
 
 def test_workers_that_were_found_to_be_needed_stay_for_the_next_windows(monkeypatch):

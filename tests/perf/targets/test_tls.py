@@ -207,7 +207,9 @@ def test_a_token_with_a_line_break_is_refused():
 def test_an_unknown_protocol_is_named_with_the_known_ones():
     assert protocol_named("gRPC").name == "grpc"
     for unknown in ("soap", "grpc-stream"):
-        with pytest.raises(InputError, match=f"'{unknown}' is no protocol; choose http or grpc"):
+        with pytest.raises(
+            InputError, match=f"'{unknown}' is no protocol; choose one of http, grpc"
+        ):
             protocol_named(unknown)
 
 
