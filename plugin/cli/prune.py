@@ -17,27 +17,47 @@ def command(
         Path, typer.Argument(metavar="OUT", help="Where to write the pruned model; may be IN.")
     ],
     ratio: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="R", help="The share of the removable channels that goes, between 0 and 1."
         ),
-    ],
+    ] = None,
+    target_macs: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Instead of --ratio: the share of the multiply-accumulates that may stay; needs "
+            "--data.",
+        ),
+    ] = None,
+    target_speedup: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Instead of --ratio: how many times as fast as IN the result shall be, measured "
+            "on this machine with one sample; needs --data.",
+        ),
+    ] = None,
     importance: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help="What says which channels matter: l1, l2 or geometric-median of the weights, "
-            "batchnorm-scale, activation (needs --data), or random as a control.",
+            "batchnorm-scale, activation or reconstruction (both need --data), or random as a "
+            "control. [default: l2, or reconstruction for a target]",
+            show_default=False,
         ),
-    ] = "l2",
+    ] = None,
     allocation: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help="uniform: the same share of every group; global: the least important channels of "
-            "the whole model.",
+            "the whole model; cost: those that lose least for the target. [default: uniform, or "
+            "cost for a target]",
+            show_default=False,
         ),
-    ] = "uniform",
+    ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,6 +80,12 @@ def command(
         bool,
         typer.Option(help="Add what removed channels gave on average to the next bias."),
     ] = True,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            help="With --data: give layers behind a cut the weights that come closest to IN."
+        ),
+    ] = True,
     data: Annotated[
         str | None,
         typer.Option(
@@ -76,9 +102,11 @@ def command(
     """Remove the least important channels physically: less to compute with the same kernels.
 
     Outputs change; the interface does not. The cut itself is proven: it equals the original with
-    the removed channels ignored. `trimton inspect --prunable` shows what can be removed.
+    the removed channels ignored. With samples, the layers that read removed channels are refitted.
+    Fuse first, so that a BatchNormalization needs no repair of its own. `trimton inspect
+    --prunable` shows what can be removed.
 
-    Example: trimton prune model.onnx model_half.onnx --ratio 0.5 --data calibration.npz
+    Example: trimton prune model.onnx smaller.onnx --target-speedup 1.8 --data calibration.npz
     """
     from trimton.plugin.cli.transform import finish
     from trimton.plugin.samples import load_samples
@@ -86,20 +114,24 @@ def command(
     from trimton.transforms.graph.load import load_model
     from trimton.transforms.prune import PruneSettings, prune
 
+    is_targeted = target_macs is not None or target_speedup is not None
     settings = PruneSettings(
         ratio=ratio,
-        importance=importance,
-        allocation=allocation,
+        target_macs=target_macs,
+        target_speedup=target_speedup,
+        importance=importance or ("reconstruction" if is_targeted else "l2"),
+        allocation=allocation or ("cost" if is_targeted else "uniform"),
         exclude=tuple(exclude or ()),
         multiple=multiple,
         min_kept=min_kept,
         fold_constants=fold_constants,
+        refit=refit,
         seed=seed,
     )
     model = load_model(source)
     samples = None if data is None else load_samples(data, input_specs(model))
     with progress() as shown:
-        shown.add_task("finding ties, ranking and cutting", total=None)
+        shown.add_task("finding ties, ranking, cutting and refitting", total=None)
         try:
             pruned, report = prune(model, settings, None if samples is None else samples.inputs)
         except UnsupportedModelError as error:

@@ -66,19 +66,23 @@ def custom_operators(model: ir.Model) -> tuple[str, ...]:
     )
 
 
-def open_session(source: ir.Model | Path, *, optimise: bool = False) -> ort.InferenceSession:
+def open_session(
+    source: ir.Model | Path, *, optimise: bool = False, profile: Path | None = None
+) -> ort.InferenceSession:
     """A session on the CPU; ``optimise`` lets ONNX Runtime rewrite the graph first.
+
+    ``profile`` starts the names of files that the session writes the times of its kernels to.
 
     Raises one of ORT_ERRORS where ONNX Runtime refuses the model.
     """
     if isinstance(source, Path):
-        return _session(str(source), optimise)
+        return _session(str(source), optimise, profile)
     if weight_bytes(source) < MAX_EMBEDDED_BYTES:
-        return _session(ir.serde.serialize_model(source).SerializeToString(), optimise)
+        return _session(ir.serde.serialize_model(source).SerializeToString(), optimise, profile)
     with tempfile.TemporaryDirectory(prefix="trimton-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(source, path, external_data="model.data")
-        return _session(str(path), optimise)
+        return _session(str(path), optimise, profile)
 
 
 def run(session: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Any]:
@@ -91,9 +95,12 @@ def run(session: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, 
     return dict(zip(names, values, strict=True))
 
 
-def _session(source: str | bytes, optimise: bool) -> ort.InferenceSession:
+def _session(source: str | bytes, optimise: bool, profile: Path | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -66,6 +66,12 @@ def allocate(
     return [_possible(g, int(w), limits) for g, w in zip(groups, wanted, strict=True)]
 
 
+def possible_counts(group: Group, limits: Limits) -> list[int]:
+    """All numbers of sets that ``group`` may keep, ascending; the last is all of them."""
+    size = len(group.sets)
+    return sorted({_possible(group, wanted, limits).kept for wanted in range(1, size + 1)} | {size})
+
+
 def _possible(group: Group, wanted: int, limits: Limits) -> Request:
     """The nearest count of whole blocks of channels, at least the minimum."""
     size = len(group.sets)

@@ -20,12 +20,17 @@ from trimton.transforms.prune.ties import Components, Ties
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a criterion looks at. ``means`` are those of channel_means, empty without samples."""
+    """What a criterion looks at.
+
+    ``means`` are those of channel_means, and ``errors`` [sets] what the readers of a group lose
+    when a set goes as one of the first: both are empty where the criterion needs none.
+    """
 
     ties: Ties
     found: Components
     means: Mapping[tuple[str, int], ChannelMeans] = field(default_factory=dict)
     seed: int = 0
+    errors: Array = field(default_factory=lambda: np.zeros(0))
 
 
 Criterion = Callable[[Evidence], Array]
@@ -52,6 +57,11 @@ def activation(evidence: Evidence) -> Array:
     return _summed(evidence, _read_magnitudes(evidence))
 
 
+def reconstruction(evidence: Evidence) -> Array:
+    """The error of the readers on samples, all that went before being gone, refitted."""
+    return evidence.errors
+
+
 def batchnorm_scale(evidence: Evidence) -> Array:
     """The magnitude of BatchNormalization's scale (Liu et al., 2017)."""
     return _summed(evidence, _scales(evidence))
@@ -69,8 +79,11 @@ CRITERIA: Mapping[str, Criterion] = {
     "activation": activation,
     "batchnorm-scale": batchnorm_scale,
     "random": random,
+    "reconstruction": reconstruction,
 }
-NEEDS_SAMPLES = frozenset({"activation"})
+NEEDS_MEANS = frozenset({"activation"})
+NEEDS_ERRORS = frozenset({"reconstruction"})
+NEEDS_SAMPLES = NEEDS_MEANS | NEEDS_ERRORS
 
 
 def group_scores(scores: Array, groups: Sequence[Group]) -> list[Array]:

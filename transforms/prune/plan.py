@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,31 +17,41 @@ from trimton.transforms.graph.quantised import quantised_nodes
 from trimton.transforms.graph.shapes import infer_shapes, restored_declarations
 from trimton.transforms.prune.activations import ChannelMeans, batches, channel_means
 from trimton.transforms.prune.allocation import ALLOCATIONS, Limits, Request, allocate
-from trimton.transforms.prune.cut import kept_indices
+from trimton.transforms.prune.cost_allocation import Problem
+from trimton.transforms.prune.cost_target import Goal, reach
+from trimton.transforms.prune.cut import cut, kept_indices
 from trimton.transforms.prune.groups import Prunable, find_groups
 from trimton.transforms.prune.importance import (
     CRITERIA,
+    NEEDS_ERRORS,
+    NEEDS_MEANS,
     NEEDS_SAMPLES,
     Evidence,
     group_scores,
     l2,
 )
 from trimton.transforms.prune.index_space import Indices
+from trimton.transforms.prune.refit.elimination import Elimination
 from trimton.transforms.prune.relations import collect_ties
 from trimton.transforms.prune.rewrites import Kept
-from trimton.transforms.prune.settings import PruneSettings
+from trimton.transforms.prune.sensitivity import sensitivities
+from trimton.transforms.prune.settings import COST, PruneSettings
 from trimton.transforms.prune.sizes import infer_fixed_shapes
 from trimton.transforms.report import Skipped
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which sets of ``prunable`` go, group by group, and what was limited or ranked otherwise."""
+    """Which sets of ``prunable`` go, group by group, and what was limited or ranked otherwise.
+
+    ``goal`` says how a target of cost was reached, None where there was none.
+    """
 
     prunable: Prunable
     requests: tuple[Request, ...]
     removed: tuple[Indices, ...]
     notes: tuple[Skipped, ...]
+    goal: Goal | None = None
 
     @property
     def kept(self) -> Kept:
@@ -89,25 +99,78 @@ def make_plan(
     Raises UnsupportedModelError where there is no group, InputError where the criterion needs
     samples and there are none, or where the model cannot be run on them.
     """
-    if settings.importance in NEEDS_SAMPLES and samples is None:
-        raise InputError(f"importance {settings.importance!r}: needs samples; give --data.")
+    for name, needs in (
+        ("importance", settings.importance in NEEDS_SAMPLES),
+        ("allocation", settings.allocation == COST),
+    ):
+        if needs and samples is None:
+            raise InputError(f"{name} {getattr(settings, name)!r}: needs samples; give --data.")
     if not found.groups:
         raise UnsupportedModelError(_nothing_to_prune(found))
-    means: Mapping[tuple[str, int], ChannelMeans] = {}
-    if settings.importance in NEEDS_SAMPLES and samples is not None:
-        means = channel_means(work, found.ties.layers, batches(work, samples))
-    evidence = Evidence(found.ties, found.found, means, settings.seed)
+    evidence, losses = _evidence(work, found, settings, samples)
     scores, notes = _ranked(evidence, found, settings.importance)
-    limits = Limits(settings.multiple, settings.min_kept)
-    allocation = ALLOCATIONS[settings.allocation]
-    requests = allocate(found.groups, scores, allocation, settings.ratio, limits)
+    orders = [np.argsort(score, kind="stable") for score in scores]
+    if settings.ratio is None:
+        if losses is None:
+            losses = sensitivities(work, found, samples or {}, orders)
+        requests, goal = _by_cost(work, found, losses, settings, samples or {})
+    else:
+        limits = Limits(settings.multiple, settings.min_kept)
+        allocation = ALLOCATIONS[settings.allocation]
+        requests, goal = allocate(found.groups, scores, allocation, settings.ratio, limits), None
     removed: list[Indices] = []
-    for group, request, score in zip(found.groups, requests, scores, strict=True):
-        order = np.argsort(score, kind="stable")
+    for group, request, order in zip(found.groups, requests, orders, strict=True):
         removed.append(np.sort(group.sets[order[: len(group.sets) - request.kept]]))
         if request.why is not None:
             notes.append(Skipped(group.name, request.why))
-    return Plan(found, tuple(requests), tuple(removed), tuple(notes))
+    return Plan(found, tuple(requests), tuple(removed), tuple(notes), goal)
+
+
+def _evidence(
+    work: ir.Model,
+    found: Prunable,
+    settings: PruneSettings,
+    samples: Mapping[str, Array] | None,
+) -> tuple[Evidence, list[Elimination | None] | None]:
+    """What the criterion of ``settings`` looks at, and the losses of groups where it is that."""
+    means: Mapping[tuple[str, int], ChannelMeans] = {}
+    errors = np.zeros(found.found.count)
+    losses: list[Elimination | None] | None = None
+    if settings.importance in NEEDS_MEANS and samples is not None:
+        means = channel_means(work, found.ties.layers, batches(work, samples))
+    if settings.importance in NEEDS_ERRORS and samples is not None:
+        losses = sensitivities(work, found, samples)
+        for group, lost in zip(found.groups, losses, strict=True):
+            if lost is not None:
+                errors[group.sets[lost.order]] = lost.errors
+    return Evidence(found.ties, found.found, means, settings.seed, errors), losses
+
+
+def _by_cost(
+    work: ir.Model,
+    found: Prunable,
+    losses: Sequence[Elimination | None],
+    settings: PruneSettings,
+    samples: Mapping[str, Array],
+) -> tuple[list[Request], Goal]:
+    """The counts that lose least for the target of ``settings``, and how it was reached."""
+    limits = Limits(settings.multiple, settings.min_kept)
+
+    def trial(kept: Sequence[int]) -> ir.Model:
+        copy = work.clone()
+        with restored_declarations(copy):
+            twin = find(copy, settings.exclude)
+            gone = [g.sets[: len(g.sets) - k] for g, k in zip(twin.groups, kept, strict=True)]
+            cut(copy, kept_indices(twin.ties, twin.found, np.concatenate(gone)))
+        return copy
+
+    problem = Problem(found, losses, limits)
+    goal = reach(work, problem, settings.target_macs, settings.target_speedup, trial, samples)
+    why = "no linear layer reads it, so that what its removal costs is unknown"
+    return [
+        Request(count, count, why if lost is None else None)
+        for count, lost in zip(goal.kept, losses, strict=True)
+    ], goal
 
 
 def _ranked(

@@ -1,4 +1,4 @@
-"""``prune``: cut the least important channels, prove the cut, fold what they gave on average."""
+"""``prune``: cut the least important channels, prove the cut, repair what it lost on samples."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from trimton.transforms.prune.cut import cut, masked
 from trimton.transforms.prune.groups import Prunable
 from trimton.transforms.prune.plan import Plan, find, make_plan, prepared
 from trimton.transforms.prune.proof import output_difference, prove_cut
+from trimton.transforms.prune.refit import Refit, refit, refit_sites
 from trimton.transforms.prune.rewrites import Kept
 from trimton.transforms.prune.settings import PruneSettings
 from trimton.transforms.report import Skipped, Step, TransformReport
@@ -42,8 +43,8 @@ def prune(
     work = prepared(model)
     with restored_declarations(work):
         plan = make_plan(work, find(work, settings.exclude), settings, samples)
-        folded, unproven = _carry_out(work, plan, settings, samples)
-    steps = (*_cuts(plan), *folded)
+        repaired, unproven = _carry_out(work, plan, settings, samples)
+    steps = (*_cuts(plan), *_goal(plan), *repaired)
     if not steps:
         work = model.clone()
     difference, unmeasured = output_difference(model, work)
@@ -79,19 +80,40 @@ def _carry_out(
     settings: PruneSettings,
     samples: Mapping[str, Array] | None,
 ) -> tuple[tuple[Step, ...], tuple[Skipped, ...]]:
-    """Cut ``work`` in place, prove it against its masked copy, then fold constants."""
+    """Cut ``work`` in place, prove it against its masked copy, then repair what it lost."""
     kept = plan.kept
     if kept.is_kept.all():
         return (), ()
-    reference = masked(work, kept)
+    original, reference = work.clone(), masked(work, kept)
     shifts = _shifts(work, kept, samples) if settings.fold_constants else ()
+    sites = refit_sites(work, kept) if settings.refit and samples is not None else ()
     cut(work, kept)
     unproven = _prove(reference, work, plan)
     editor = Editor(work)
     for shift in shifts:
         apply_shift(shift, editor)
     what = "what removed channels gave on average added to a bias"
-    return (Step("fold-constants", what, len(shifts)),) if shifts else (), unproven
+    folded = (Step("fold-constants", what, len(shifts)),) if shifts else ()
+    refits = refit(original, work, sites, samples) if samples is not None else ()
+    return (*folded, *map(_refitted, refits)), unproven
+
+
+def _refitted(done: Refit) -> Step:
+    what = (
+        f"weights of {done.layer} refitted: the error of {done.target} is {done.after:.2%} of its "
+        f"variance, {done.before:.2%} before"
+    )
+    error = {"before": done.before, "after": done.after}
+    return Step("refit", what, 1, {"layer": done.layer, "target": done.target, "error": error})
+
+
+def _goal(plan: Plan) -> tuple[Step, ...]:
+    goal = plan.goal
+    if goal is None:
+        return ()
+    what = f"counts chosen for a target of {goal.asked:g} ({goal.kind}); {goal.reached:.3g} reached"
+    detail = {"kind": goal.kind, "asked": goal.asked, "reached": goal.reached}
+    return (Step("allocate", what, sum(goal.kept), detail),)
 
 
 def _shifts(work: ir.Model, kept: Kept, samples: Mapping[str, Array] | None) -> tuple[Shift, ...]:

@@ -30,6 +30,7 @@ from trimton.transforms.prune.ties import Layer
 
 # Groups are taken together while the moments of their readers fit into this.
 _MOMENT_BYTES = 2**30
+_RIDGE = 1e-4
 
 
 def sensitivities(
@@ -111,12 +112,10 @@ def _measure(
             )
             old = sums.get(key)
             sums[key] = own if old is None else (old[0] + own[0], old[1] + own[1])
-    return {key: (x.covariance()[0], y.variance()) for key, (x, y) in sums.items()}
+    return {key: (x.covariance(_RIDGE)[0], y.variance()) for key, (x, y) in sums.items()}
 
 
-def _reader(
-    layer: Layer, group: Group, found: Prunable, measured: tuple[Array, float]
-) -> Reader:
+def _reader(layer: Layer, group: Group, found: Prunable, measured: tuple[Array, float]) -> Reader:
     columns = _columns(layer, group, found)
     if columns is None:
         raise ValueError("the layer does not read the group")

@@ -9,22 +9,28 @@ from trimton.transforms.prune.allocation import ALLOCATIONS
 from trimton.transforms.prune.importance import CRITERIA
 
 DEFAULT_MULTIPLE = 8
+COST = "cost"
+_NAMES = {"importance": tuple(CRITERIA), "allocation": (*ALLOCATIONS, COST)}
 
 
 @dataclass(frozen=True)
 class PruneSettings:
     """Settings of ``prune``.
 
-    ``ratio`` is the share of the removable channels that goes, above 0 and below 1.
-    ``importance`` is a name of importance.CRITERIA, ``allocation`` one of
-    allocation.ALLOCATIONS. ``exclude`` are patterns (``*``, ``?``) of names of nodes whose own
-    channels stay. The channels kept are a ``multiple`` of the kernels' block (NCHWc blocks are 8
-    with AVX2, 16 with AVX-512), and at least ``min_kept``. ``fold_constants`` adds what removed
-    channels gave on average to the next bias. ``seed`` is that of importance "random".
+    One of three says how much goes. ``ratio`` is the share of the removable channels, above 0
+    and below 1. ``target_macs`` is the share of the multiply-accumulates that may stay,
+    ``target_speedup`` how many times as fast as the model the result shall be on this machine.
+    ``importance`` is a name of importance.CRITERIA. ``allocation`` is one of
+    allocation.ALLOCATIONS for a ratio, "cost" for a target. ``exclude`` are patterns (``*``,
+    ``?``) of names of nodes whose own channels stay. The channels kept are a ``multiple`` of the
+    kernels' block (NCHWc blocks are 8 with AVX2, 16 with AVX-512), and at least ``min_kept``.
+    ``fold_constants`` adds what removed channels gave on average to the next bias. ``refit``
+    gives the layers behind a cut, where there are samples, the weights that come closest to the
+    original. ``seed`` is that of importance "random".
     Raises InputError for a value that is not one of these.
     """
 
-    ratio: float
+    ratio: float | None = None
     importance: str = "l2"
     allocation: str = "uniform"
     exclude: tuple[str, ...] = ()
@@ -32,12 +38,36 @@ class PruneSettings:
     min_kept: int = 1
     fold_constants: bool = True
     seed: int = 0
+    target_macs: float | None = None
+    target_speedup: float | None = None
+    refit: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise InputError(f"ratio {self.ratio:g}: must lie between 0 and 1, such as 0.5.")
-        for name, table in (("importance", CRITERIA), ("allocation", ALLOCATIONS)):
+        for name, table in _NAMES.items():
             if (chosen := getattr(self, name)) not in table:
                 raise InputError(f"{name} {chosen!r}: is not known; choose {', '.join(table)}.")
         if self.multiple < 1 or self.min_kept < 1:
             raise InputError("the multiple and the minimum kept must be whole numbers above 0.")
+        self._check_goal()
+
+    def _check_goal(self) -> None:
+        if (
+            sum(goal is not None for goal in (self.ratio, self.target_macs, self.target_speedup))
+            != 1
+        ):
+            raise InputError("give one of ratio, target macs and target speedup, and only one.")
+        if (self.ratio is None) != (self.allocation == COST):
+            raise InputError(
+                f"allocation {self.allocation!r}: does not fit; {COST!r} goes by a target of macs "
+                f"or speedup, {' and '.join(ALLOCATIONS)} by a ratio."
+            )
+        if self.ratio is not None and not 0 < self.ratio < 1:
+            raise InputError(f"ratio {self.ratio:g}: must lie between 0 and 1, such as 0.5.")
+        if self.target_macs is not None and not 0 < self.target_macs < 1:
+            raise InputError(
+                f"target macs {self.target_macs:g}: must lie between 0 and 1, such as 0.5."
+            )
+        if self.target_speedup is not None and not self.target_speedup > 1:
+            raise InputError(
+                f"target speedup {self.target_speedup:g}: must be more than 1, such as 1.8."
+            )

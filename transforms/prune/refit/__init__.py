@@ -1,4 +1,4 @@
-"""Least-squares repair of what a cut broke: layers refitted on calibration samples, no gradients."""
+"""Least-squares repair of a cut: layers refitted on calibration samples, without gradients."""
 
 from trimton.transforms.prune.refit.refitting import Refit, Site, refit, refit_sites
 

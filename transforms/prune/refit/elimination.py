@@ -17,16 +17,14 @@ from scipy.linalg import cho_factor, cho_solve
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.prune.index_space import Indices
 
-_RIDGE = 1e-4
-
 
 @dataclass(frozen=True)
 class Reader:
     """A linear layer that reads channels of a group.
 
-    ``covariance`` [features, features] of what it reads, ``weights`` [features, outputs], and
-    for each set of the group the features that go with it, ``columns`` [sets, features of one].
-    ``variance`` is that of the value that the layer contributes to: errors are shares of it.
+    ``covariance`` [features, features] of what it reads, with its ridge, ``weights`` [features,
+    outputs], and for each set of the group the features that go with it, ``columns`` [sets,
+    features of one]. ``variance`` is that of the value that the layer contributes to: errors are shares of it.
     """
 
     covariance: Array
@@ -65,12 +63,9 @@ class _State:
     """H and W of one reader, as they are after the removals so far."""
 
     def __init__(self, reader: Reader) -> None:
-        covariance = reader.covariance.copy()
-        size = len(covariance)
-        ridge = _RIDGE * max(float(np.trace(covariance)) / size, np.finfo(np.float64).tiny)
-        covariance[np.diag_indices(size)] += ridge
-        factor = cho_factor(covariance, overwrite_a=True, check_finite=False)
-        self._inverse: Array = cho_solve(factor, np.eye(size), check_finite=False)
+        factor = cho_factor(reader.covariance, check_finite=False)
+        identity = np.eye(len(reader.covariance))
+        self._inverse: Array = cho_solve(factor, identity, check_finite=False)
         self._weights: Array = reader.weights.astype(np.float64)
         self._columns = reader.columns
         self._variance = reader.variance

@@ -17,9 +17,8 @@ import onnx_ir as ir
 from trimton.transforms.graph.edit import Array, constant
 from trimton.transforms.prune.ties import Layer
 
-
 # A fit of n features sees about this many rows for each of them.
-_ROWS_PER_FEATURE = 32
+_ROWS_PER_FEATURE = 16
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ import numpy as np
 
 from trimton.transforms.graph.edit import Array
 
+_ROUNDING = 1e-10
+_SMALLEST = 1e-24
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -47,13 +50,20 @@ class Moments:
     def variance(self) -> float:
         """The variance of a row of targets, summed over them."""
         mean = self.r / self.count
-        smallest = float(np.finfo(np.float64).tiny)
-        return max(self.squares / self.count - float(mean @ mean), smallest)
+        return max(self.squares / self.count - float(mean @ mean), _SMALLEST)
 
-    def covariance(self) -> tuple[Array, Array]:
-        """(gram, cross) of one row around the means: a fit with a free constant needs no other."""
+    def covariance(self, ridge: float) -> tuple[Array, Array]:
+        """(gram, cross) of one row around the means: a fit with a free constant needs no other.
+
+        ``ridge`` is added to the diagonal of gram, as a share of the features' mean variance.
+        Features that never change leave nothing but rounding, which is why a little of their
+        mean square comes on top: gram is positive definite for any samples.
+        """
         mean = self.x / self.count
-        gram = self.gram / self.count - np.outer(mean, mean)
+        raw = self.gram / self.count
+        gram = raw - np.outer(mean, mean)
+        spread = max(float(np.trace(gram)), 0.0) + _ROUNDING / ridge * float(np.trace(raw))
+        gram[np.diag_indices_from(gram)] += ridge * max(spread / len(gram), _SMALLEST)
         return gram, self.cross / self.count - np.outer(mean, self.r / self.count)
 
     def error(self, change: Array, constant: Array) -> float:

@@ -49,9 +49,7 @@ def fit(seen: Moments, held_out: Moments | None) -> Fit | None:
 
 
 def _solve(moments: Moments, ridge: float) -> tuple[Array, Array]:
-    gram, cross = moments.covariance()
-    strength = ridge * max(float(np.trace(gram)) / len(gram), np.finfo(np.float64).tiny)
-    gram[np.diag_indices_from(gram)] += strength
+    gram, cross = moments.covariance(ridge)
     change: Array = cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), cross)
     constant: Array = (moments.r - moments.x @ change) / moments.count
     return change, constant

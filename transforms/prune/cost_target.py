@@ -1,0 +1,94 @@
+"""Reaching a target of cost: by multiply-accumulates, or by speed as measured on this machine.
+
+The profile of the layers predicts the time of a cut, not exactly: the cut model is measured
+against the original, and the prediction is corrected by what that shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from trimton.transforms.graph.edit import Array
+from trimton.transforms.prune.cost_allocation import Problem, least_loss
+from trimton.transforms.prune.cost_profile import (
+    Trial,
+    first_sample,
+    mac_model,
+    speedup,
+    time_model,
+)
+
+_CORRECTIONS = 5
+# A measured speed-up this close above the target is good enough.
+_TOLERANCE = 0.03
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The sets that each group keeps; what was ``asked`` for, of which ``kind``, and reached."""
+
+    kept: tuple[int, ...]
+    kind: str
+    asked: float
+    reached: float
+
+
+def reach(
+    work: ir.Model,
+    problem: Problem,
+    target_macs: float | None,
+    target_speedup: float | None,
+    trial: Trial,
+    samples: Mapping[str, Array],
+) -> Goal:
+    """The counts that lose least for one of the targets; ``trial`` makes a cut copy of ``work``.
+
+    Raises InputError where the target is out of reach.
+    """
+    if target_macs is not None:
+        return _reach_macs(work, problem, target_macs)
+    return _reach_speedup(work, problem, target_speedup or 1.0, trial, samples)
+
+
+def _reach_macs(work: ir.Model, problem: Problem, target: float) -> Goal:
+    model = mac_model(work, problem.found)
+    whole = model.cost(problem.groups, problem.whole())
+    kept = least_loss(problem, model, target * whole)
+    reached = model.cost(problem.groups, kept) / whole
+    return Goal(tuple(kept), "share of multiply-accumulates", target, reached)
+
+
+def _reach_speedup(
+    work: ir.Model,
+    problem: Problem,
+    target: float,
+    trial: Trial,
+    samples: Mapping[str, Array],
+) -> Goal:
+    feed = first_sample(work, samples)
+    model = time_model(work, problem.found, trial, feed)
+    whole = model.cost(problem.groups, problem.whole())
+    aim = whole / target
+    best: Goal | None = None
+    for _ in range(_CORRECTIONS):
+        kept = least_loss(problem, model, aim)
+        reached = speedup(work, trial(kept), feed)
+        goal = Goal(tuple(kept), "measured speed-up", target, reached)
+        best = goal if best is None else _better(best, goal)
+        if target <= reached <= target * (1 + _TOLERANCE):
+            break
+        aim *= reached / (target * (1 + _TOLERANCE / 2))
+    if best is None:
+        raise ValueError("at least one correction is made")
+    return best
+
+
+def _better(one: Goal, other: Goal) -> Goal:
+    """That which reaches the target with the least to spare, or comes closest to it."""
+    reaching = [goal for goal in (one, other) if goal.reached >= goal.asked]
+    if reaching:
+        return min(reaching, key=lambda goal: goal.reached)
+    return max((one, other), key=lambda goal: goal.reached)
