@@ -1,10 +1,10 @@
 """Peak search against a brute sweep: the same peak, in how much of the time?
 
-The sweep loads a real Triton at every rate of a grid with steps of 5 %, long enough at each for
-LoadGen's bound to decide as the search does at its end, from a quarter of the capacity up to the
-first three rates in a row that break the limit. Both see Poisson arrivals and count latency from
-the scheduled instant. They run one after the other, several times, because the capacity of a
-shared machine drifts; the figures are medians.
+The sweep loads a real Triton at every rate of a grid in steps of 5 %, from a quarter of the
+capacity to a tenth above it, each for as long as the search's last trials last at least. Its peak
+is the highest rate that held the limit below the first three in a row that broke it. Both see
+Poisson arrivals and count latency from the scheduled instant. They run one after the other,
+several times, because the capacity of a shared machine drifts; the figures are medians.
 
     python benchmarks/peak_search.py [--limit MS] [--repeats N]
 """
@@ -12,17 +12,28 @@ shared machine drifts; the figures are medians.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from trivial_server import trivial_server
 
 from trimton.perf.load.arms import Load, ServedArm
-from trimton.perf.load.peak_search import Objective, Trial, rate_trials, search_peak, starting_rate
+from trimton.perf.load.peak_search import (
+    Objective,
+    Trial,
+    Verdict,
+    rate_trials,
+    search_peak,
+    starting_rate,
+)
+from trimton.perf.load.schedules import PoissonRate
+from trimton.perf.load.span import Span
 
 STEP = 1.05
+PRECISION = 0.03
 BREAKS_TO_END = 3
 RATE_MAX_RPS = 50_000
 
@@ -40,23 +51,30 @@ def by_search(arm: ServedArm, objective: Objective, seed: int) -> Found:
         objective,
         start_rps=starting_rate(arm),
         rate_max_rps=RATE_MAX_RPS,
+        precision=PRECISION,
     )
     return Found(peak.rate_rps or 0.0, _seconds(peak.trials), len(peak.trials))
 
 
-def by_sweep(arm: ServedArm, objective: Objective, start_rps: float, seed: int) -> Found:
-    attempt = rate_trials(arm, objective, warmup_s=0.3, seed=seed)
-    shortest_s = 6 * objective.latency_ms / 1000 / (STEP - 1)
-    rate_rps, best_rps = start_rps, 0.0
-    trials: list[Trial] = []
-    breaks = 0
-    while breaks < BREAKS_TO_END:
-        trials.append(attempt(rate_rps, max(shortest_s, 2.0)))
-        if trials[-1].holds:
-            best_rps, breaks = rate_rps, 0
-        else:
-            breaks += 1
-        rate_rps *= STEP
+def by_sweep(arm: ServedArm, objective: Objective, capacity_rps: float, seed: int) -> Found:
+    """Without stopping early: a brute sweep does not know what it will find."""
+    length_s = max(2.0, 6 * objective.latency_ms / 1000 / PRECISION)
+    rates = capacity_rps * np.geomspace(0.25, 1.1, 1 + round(np.log(1.1 / 0.25) / np.log(STEP)))
+    trials = []
+    for index, rate_rps in enumerate(rates.tolist()):
+        verdict = Verdict(objective, length_s)
+        span, _ = replace(arm, on_request=verdict.on_request).run(
+            Load(0, index, length_s, 0.3, PoissonRate(rate_rps), seed=seed)
+        )
+        assert isinstance(span, Span), "a schedule is counted by a span"
+        trials.append(verdict.trial(rate_rps, span))
+    best_rps, breaks = 0.0, 0
+    for trial in trials:
+        breaks = 0 if trial.holds else breaks + 1
+        if trial.holds:
+            best_rps = trial.rate_rps
+        if breaks == BREAKS_TO_END:
+            break
     return Found(best_rps, _seconds(trials), len(trials))
 
 
@@ -78,9 +96,9 @@ def main() -> None:
     with trivial_server() as running:
         for repeat in range(options.repeats):
             capacity, _ = running.arm.run(Load(16, 0, 1.0, 0.5))
-            start_rps = capacity.requests / capacity.duration_s / 4
+            capacity_rps = capacity.requests / capacity.duration_s
             searched = by_search(running.arm, objective, repeat)
-            swept = by_sweep(running.arm, objective, start_rps, repeat)
+            swept = by_sweep(running.arm, objective, capacity_rps, repeat)
             peaks.append(searched.rate_rps / swept.rate_rps if swept.rate_rps else 0.0)
             times.append(searched.seconds / swept.seconds)
             table.add_row(

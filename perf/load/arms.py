@@ -155,11 +155,11 @@ def schedules(load: Load) -> tuple[Instants, Instants]:
     """The instants of the window and of the warm-up of an open loop."""
     assert load.arrivals is not None, "a closed loop has no schedule"
     window_seed, warmup_seed = np.random.SeedSequence([load.seed, load.round]).generate_state(2)
-    window_s = load.arrivals.duration_s(load.window_s)
     if load.request_count is not None:
-        # A third more time than the mean rate needs, so that a Poisson process has enough.
-        window_s = max(window_s, 4 / 3 * load.request_count / load.arrivals.rate_rps + 1)
-    instants_ns = load.arrivals.instants_ns(window_s, int(window_seed))[: load.request_count]
+        instants_ns = load.arrivals.first_ns(load.request_count, int(window_seed))
+    else:
+        window_s = load.arrivals.duration_s(load.window_s)
+        instants_ns = load.arrivals.instants_ns(window_s, int(window_seed))
     if load.warmup_s == 0:
         return instants_ns, instants_ns[:0]
     return instants_ns, load.arrivals.instants_ns(load.warmup_s, int(warmup_seed))

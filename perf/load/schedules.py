@@ -35,6 +35,9 @@ class Arrivals(Protocol):
     def instants_ns(self, duration_s: float, seed: int) -> Instants:
         """The schedule of ``duration_s`` seconds; the same for the same seed."""
 
+    def first_ns(self, count: int, seed: int) -> Instants:
+        """A schedule of ``count`` requests; fewer only where there are no more."""
+
     def duration_s(self, window_s: float) -> float:
         """How long a schedule lasts where windows of ``window_s`` are asked for."""
 
@@ -48,7 +51,9 @@ class ConstantRate:
 
     def instants_ns(self, duration_s: float, seed: int) -> Instants:
         """Every 1/rate seconds, the first at 0."""
-        count = max(1, round(duration_s * self.rate_rps))
+        return self.first_ns(max(1, round(duration_s * self.rate_rps)), seed)
+
+    def first_ns(self, count: int, seed: int) -> Instants:
         return (np.arange(count) * (_NS / self.rate_rps)).astype(np.int64)
 
     def duration_s(self, window_s: float) -> float:
@@ -68,6 +73,10 @@ class PoissonRate:
         # Given their number, the arrivals of a Poisson process are uniform order statistics.
         count = max(1, int(generator.poisson(self.rate_rps * duration_s)))
         return np.sort((generator.random(count) * duration_s * _NS).astype(np.int64))
+
+    def first_ns(self, count: int, seed: int) -> Instants:
+        gaps_s = np.random.default_rng(seed).exponential(1 / self.rate_rps, count)
+        return (np.cumsum(gaps_s) * _NS).astype(np.int64)
 
     def duration_s(self, window_s: float) -> float:
         return window_s
@@ -98,6 +107,9 @@ class Ramp:
         instants_ns = np.minimum(seconds * _NS, self.length_s * _NS - 1).astype(np.int64)
         return instants_ns[: np.searchsorted(instants_ns, duration_s * _NS)]
 
+    def first_ns(self, count: int, seed: int) -> Instants:
+        return self.instants_ns(self.length_s, seed)[:count]
+
     def duration_s(self, window_s: float) -> float:
         """A ramp is as long as it is."""
         return self.length_s
@@ -119,6 +131,9 @@ class Trace:
     def instants_ns(self, duration_s: float, seed: int) -> Instants:
         """The part of the trace within ``duration_s``."""
         return self.offsets_ns[: np.searchsorted(self.offsets_ns, duration_s * _NS)]
+
+    def first_ns(self, count: int, seed: int) -> Instants:
+        return self.offsets_ns[:count]
 
     def duration_s(self, window_s: float) -> float:
         """A trace is as long as it is: to the gap after its last request."""

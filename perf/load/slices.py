@@ -28,10 +28,10 @@ def cut(logged: LoggedWindow, length_s: float, count: int) -> tuple[Slice, ...]:
     """``count`` equal slices of a load that lasted ``length_s``, by the start of each request."""
     if not len(logged.started_ns):
         return ()
-    offsets_s = (logged.started_ns - logged.started_ns.min()) / 1e9
+    offsets_ns = logged.started_ns - logged.started_ns.min()
     latencies_ns = logged.finished_ns - logged.started_ns
     width_s = length_s / count
-    index = np.minimum((offsets_s / width_s).astype(int), count - 1)
+    index = np.minimum(offsets_ns * count // int(length_s * 1e9), count - 1)
     slices = []
     for number in range(count):
         chosen = latencies_ns[index == number]

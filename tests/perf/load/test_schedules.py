@@ -24,6 +24,19 @@ def test_instants_ascend_within_the_duration_and_repeat_with_the_seed(arrivals, 
     assert np.array_equal(instants, arrivals.instants_ns(duration_s, seed))
 
 
+@pytest.mark.parametrize("arrivals", ALL, ids=lambda a: f"{a.name}{a.rate_rps}")
+def test_a_number_of_requests_is_scheduled_exactly(arrivals):
+    instants = arrivals.first_ns(17, 5)
+    assert len(instants) == 17
+    assert (np.diff(instants) >= 0).all()
+    assert np.array_equal(instants, arrivals.first_ns(17, 5))
+
+
+def test_so_many_poisson_requests_have_exponential_gaps():
+    gaps_s = np.diff(PoissonRate(100).first_ns(5000, 1)) / 1e9
+    assert stats.kstest(gaps_s, "expon", args=(0, 1 / 100)).pvalue > 0.01
+
+
 def test_a_constant_rate_is_evenly_spaced():
     assert ConstantRate(200).instants_ns(0.02, 0).tolist() == [0, 5_000_000, 10_000_000, 15_000_000]
 
