@@ -13,7 +13,7 @@ from trimton.perf.load.schedules import DISTRIBUTIONS, Ramp
 
 # Each request in flight needs a file descriptor, and the usual limit is 1024.
 CONCURRENCY_MAX = 1000
-# One event loop handles a request in 10 microseconds at the very best.
+# An event loop spends some 10 microseconds on a request by schedule, and the server more.
 RATE_MAX_RPS = 100_000
 
 
