@@ -100,7 +100,8 @@ class FileSubject:
 class ServedSubject:
     """A model on a server; ``local`` is that server where this process started it.
 
-    ``cleanup`` gives back what requests took on this machine.
+    ``metrics_url`` is ``host:port`` of its Prometheus metrics, where known. ``cleanup`` gives
+    back what requests took on this machine.
     """
 
     name: str
@@ -114,6 +115,7 @@ class ServedSubject:
     cleanup: ExitStack
     crews: Crews
     local: TritonServer | None = None
+    metrics_url: str | None = None
 
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         return self.endpoint.infer(self.model, feed, self.inputs)
@@ -149,17 +151,14 @@ class ServedSubject:
             connections_max=source.connections_max,
             on_request=on_request,
             response_times=load.response_times,
+            metrics_url=self.metrics_url,
             source=source,
             crews=Crews(1) if is_recorded else self.crews,
         )
         if self.local is None:
             return arm
-        return replace(
-            arm,
-            pid=self.local.pid,
-            patience=Patience(is_alive=self.local.alive),
-            metrics_url=self.local.metrics_url,
-        )
+        patience = Patience(is_alive=self.local.alive)
+        return replace(arm, pid=self.local.pid, patience=patience)
 
 
 @contextmanager
@@ -169,6 +168,7 @@ def _serving(
     names: Sequence[str],
     models: Sequence[str],
     local: TritonServer | None = None,
+    metrics_url: str | None = None,
 ) -> Iterator[tuple[Subject, ...]]:
     """Ask the server about ``models``, which results call ``names``."""
     with wire.protocol.endpoint(access) as endpoint, ExitStack() as cleanup:
@@ -187,6 +187,7 @@ def _serving(
                 cleanup=cleanup,
                 crews=crews,
                 local=local,
+                metrics_url=metrics_url,
             )
             for name, model in zip(names, models, strict=True)
         )
@@ -194,13 +195,18 @@ def _serving(
 
 @contextmanager
 def open_subjects(
-    models: Sequence[str], *, url: str | None, intra_op_threads: int, wire: Wire | None = None
+    models: Sequence[str],
+    *,
+    url: str | None,
+    intra_op_threads: int,
+    wire: Wire | None = None,
+    metrics_url: str | None = None,
 ) -> Iterator[tuple[Subject, ...]]:
     """The subjects that ``models`` name, all of one kind, until the block ends.
 
-    With ``url`` they are models on that server. ``intra_op_threads`` applies to ``.onnx``
-    files, ``wire`` (default: HTTP) to the others. A local server is started for model folders
-    and ended with the block.
+    With ``url`` they are models on that server, whose metrics are at ``metrics_url``.
+    ``intra_op_threads`` applies to ``.onnx`` files, ``wire`` (default: HTTP) to the others. A
+    local server is started for model folders and ended with the block.
 
     Raises InputError for what is none of the three or a mixture, and InfrastructureError when a
     server does not answer.
@@ -209,7 +215,9 @@ def open_subjects(
     with ExitStack() as stack:
         if url is not None:
             wire = wire or Wire()
-            yield stack.enter_context(_serving(wire.access(url), wire, names, models))
+            yield stack.enter_context(
+                _serving(wire.access(url), wire, names, models, metrics_url=metrics_url)
+            )
         elif all(_is_file(model) for model in models):
             yield tuple(
                 FileSubject(name, InProcessModel(path, intra_op_threads=intra_op_threads))
@@ -271,7 +279,9 @@ def _serve(
         with TritonServer.start(repository, load=sorted(set(served)), log_file=log_file) as server:
             url = {"http": server.http_url, "grpc": server.grpc_url}[wire.protocol.name]
             try:
-                with _serving(wire.access(url), wire, names, served, server) as subjects:
+                with _serving(
+                    wire.access(url), wire, names, served, server, server.metrics_url
+                ) as subjects:
                     yield subjects
             except InfrastructureError as error:
                 if server.alive():

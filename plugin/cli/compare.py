@@ -12,6 +12,7 @@ from trimton.plugin.cli.load_options import (
     ConcurrencyRangeOption,
     DataOption,
     LoadPlan,
+    MetricsUrlOption,
     SeedOption,
     ShapeOption,
     ThreadsOption,
@@ -20,6 +21,15 @@ from trimton.plugin.cli.load_options import (
     WindowOption,
 )
 from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.perf_flags import (
+    HeaderOption,
+    InsecureOption,
+    ProtocolOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsOption,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +54,14 @@ def command(
         ),
     ],
     url: UrlOption = None,
+    metrics_url: MetricsUrlOption = None,
+    protocol: ProtocolOption = "http",
+    header: HeaderOption = None,
+    tls: TlsOption = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_insecure: InsecureOption = False,
     data: DataOption = None,
     shape: ShapeOption = None,
     batch: BatchOption = None,
@@ -101,8 +119,9 @@ def command(
     from trimton.perf.stats.levels import summarise_levels
     from trimton.perf.stats.metrics import METRICS
     from trimton.perf.stats.sequential import Questions
-    from trimton.plugin.cli.load_options import plan_from_options
+    from trimton.plugin.cli.load_options import check_metrics_url, plan_from_options
     from trimton.plugin.cli.output import print_json
+    from trimton.plugin.cli.perf_options import wire_of
     from trimton.plugin.subjects import check_same_inputs, open_subjects
 
     if aa and len(models) != 1:
@@ -134,8 +153,27 @@ def command(
         warmup_s=warmup,
         seed=seed,
     )
-    with open_subjects(models * 2 if aa else models, url=url, intra_op_threads=threads) as subjects:
+    check_metrics_url(metrics_url, url)
+    if tls and url is None:
+        raise InputError("--tls is for a server at --url; a local one has no TLS.")
+    wire = wire_of(
+        protocol=protocol,
+        headers=header,
+        tls=tls,
+        tls_files={"ca_file": tls_ca, "certificate_file": tls_cert, "key_file": tls_key},
+        insecure=tls_insecure,
+        workers=1,  # of all variants alike: one that changes it halfway would change the ratio
+    )
+    with open_subjects(
+        models * 2 if aa else models,
+        url=url,
+        intra_op_threads=threads,
+        wire=wire,
+        metrics_url=metrics_url,
+    ) as subjects:
         check_same_inputs(subjects)
+        if subjects[0].server is None and protocol.lower() != "http":
+            raise InputError("--protocol is for models on a server; these run in this process.")
         baseline, *variants = subjects
         samples = plan.samples(baseline)
         size = resolve_batch(baseline.inputs, batch)
@@ -188,7 +226,7 @@ def _measure(
     feeds = plan.feeds(subjects[0], samples, batch)
     for subject in subjects:  # a request that the model refuses is wrong input, not an error rate
         subject.infer(feeds[0])
-    arms = [subject.arm(feeds, batch) for subject in subjects]
+    arms = [subject.arm(feeds, batch, in_flight=max(plan.levels)) for subject in subjects]
     with progress() as shown:
         task = shown.add_task("loading", total=len(arms) * len(plan.levels) * plan.rounds)
 

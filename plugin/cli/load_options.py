@@ -22,6 +22,13 @@ UrlOption = Annotated[
     str | None,
     typer.Option("--url", "-u", metavar="HOST:PORT", help="A running server's HTTP address."),
 ]
+MetricsUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="The Prometheus metrics of the server at --url (Triton's port is 8002).",
+    ),
+]
 DataOption = Annotated[
     str | None,
     typer.Option(
@@ -59,6 +66,17 @@ ThreadsOption = Annotated[
     typer.Option(min=1, help="Threads inside one inference of an .onnx file in this process."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of random inputs, orders and intervals.")]
+
+
+def check_metrics_url(metrics_url: str | None, url: str | None) -> None:
+    """Raise InputError for ``--metrics-url`` that is no address, or without ``--url``."""
+    from trimton.perf.targets.address import Address
+
+    if metrics_url is None:
+        return
+    if url is None:
+        raise InputError("--metrics-url is for a server at --url; a local one is known.")
+    Address.parse(metrics_url.removesuffix("/metrics"))
 
 
 @dataclass(frozen=True)

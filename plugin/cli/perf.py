@@ -11,6 +11,7 @@ from trimton.plugin.cli.load_options import (
     ConcurrencyOption,
     ConcurrencyRangeOption,
     DataOption,
+    MetricsUrlOption,
     SeedOption,
     ShapeOption,
     ThreadsOption,
@@ -66,6 +67,7 @@ def command(
         ),
     ],
     url: UrlOption = None,
+    metrics_url: MetricsUrlOption = None,
     protocol: ProtocolOption = "http",
     data: DataOption = None,
     input_data: InputDataOption = None,
@@ -126,6 +128,7 @@ def command(
     PerfRun(
         model=model,
         url=url,
+        metrics_url=metrics_url,
         wire=wire_of(
             protocol=protocol,
             headers=header,

@@ -211,11 +211,11 @@ def wire_of(
     tls: bool,
     tls_files: Mapping[str, str | None],
     insecure: bool,
-    compress: bool,
-    shared_memory: str,
-    streaming: bool,
-    sequence_length: int | None,
-    workers: int | None,
+    compress: bool = False,
+    shared_memory: str = "none",
+    streaming: bool = False,
+    sequence_length: int | None = None,
+    workers: int | None = None,
 ) -> Wire:
     """How requests travel, checked; ``tls_files`` by the name of their field in Tls."""
     from trimton.perf.load.protocols import protocol_named

@@ -22,6 +22,7 @@ from trimton.perf.load.slices import Slice, cut
 from trimton.perf.results import LoadWindow
 from trimton.plugin.analyzer import run_analyzer
 from trimton.plugin.cli.load_levels import CONCURRENCY_MAX, RATE_MAX_RPS, Endless
+from trimton.plugin.cli.load_options import check_metrics_url
 from trimton.plugin.cli.output import console, print_json, progress
 from trimton.plugin.cli.perf_flags import ANALYZER_ENGINE, OWN_ENGINE
 from trimton.plugin.cli.perf_options import LoadOptions, MeasureOptions
@@ -53,6 +54,7 @@ class PerfRun:
 
     model: str
     url: str | None
+    metrics_url: str | None
     wire: Wire
     feeding: Feeding
     batch: int | None
@@ -72,13 +74,18 @@ class PerfRun:
         measuring = self.measure.measuring(
             runs_once=self.load.runs_once, percentile_is_for_limit=self.load.has_limit
         )
+        check_metrics_url(self.metrics_url, self.url)
         self._check(levels, measuring)
         self._check_workers()
         program = self._program(levels, measuring)
         needs_log = self.outputs.export or self.outputs.trace or self.load.runs_once
         log = RequestLog() if needs_log else None
         with open_subjects(
-            [self.model], url=self.url, intra_op_threads=self.threads, wire=self.wire
+            [self.model],
+            url=self.url,
+            intra_op_threads=self.threads,
+            wire=self.wire,
+            metrics_url=self.metrics_url,
         ) as (subject,):
             self._check_subject(subject)
             size = resolve_batch(subject.inputs, self.batch)
@@ -154,8 +161,10 @@ class PerfRun:
             "--warmup auto": measuring.warmup_s is None,
             "--profile-export-file": self.outputs.export is not None,
             "--save-trace": self.outputs.trace is not None,
-            "TLS, headers, compression or shared memory": self.wire
-            != Wire(protocol=self.wire.protocol),
+            "--streaming": self.wire.protocol.name not in ("http", "grpc"),
+            "TLS, headers, compression, shared memory, sequences or workers": (
+                self.wire != Wire(protocol=self.wire.protocol)
+            ),
         }
         asked = [words for words, is_asked in only_ours.items() if is_asked]
         if asked:

@@ -209,6 +209,10 @@ def test_files_and_folders_are_not_mixed(run, models, tmp_path):
     [
         (["--max-rounds", "0"], "--max-rounds must be at least 1, not 0"),
         (["--budget", "-3"], "--budget must be more than 0 s, not -3"),
+        (["--protocol", "grpc"], "--protocol is for models on a server"),
+        (["--tls"], "--tls is for a server at --url"),
+        (["--metrics-url", "localhost:8002"], "--metrics-url is for a server at --url"),
+        (["--url", "localhost:1", "--metrics-url", "a b:c"], "'a b:c' is no server address"),
         (["--metric", "speed"], "--metric speed is none of throughput_rps, latency_mean_ms"),
     ],
 )
@@ -237,3 +241,18 @@ def test_folders_of_the_same_name_in_two_repositories_are_served_side_by_side(
     assert accuracy == pytest.approx([1, 1 / 3])
     names = {metric["name"] for metric in document["metrics"]}
     assert {"throughput_rps@1", "latency_p50_ms@1", "cpu_ms_per_inference@1"} <= names
+
+
+@pytest.mark.server
+def test_models_on_a_server_are_compared_over_grpc_and_its_metrics_are_read(run, triton):
+    code, out, _ = run(
+        *("probe", "probe", "--url", triton.server.grpc_url, "--protocol", "grpc"),
+        *("--metrics-url", triton.server.metrics_url, *QUICK, "--json"),
+    )
+    assert code == 0
+    document = json.loads(out)
+    assert document["variants"] == ["probe (2)"]
+    for level in document["levels"]:
+        assert level["server_metrics"]["counters"]["nv_inference_count"] >= level["requests"]
+        assert level["missing"].keys() >= {"cpu", "memory", "energy"}
+        assert "metrics" not in level["missing"]

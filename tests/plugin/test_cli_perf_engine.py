@@ -60,7 +60,8 @@ def test_a_rule_of_stability_and_a_percentile_are_passed_on(run, triton):
         (["--request-count", "10"], "not for --request-count"),
         (["--warmup", "auto"], "not for --warmup auto"),
         (["--save-trace", "t"], "not for --save-trace"),
-        (["--compress"], "not for TLS, headers, compression or shared memory"),
+        (["--compress"], "not for TLS, headers, compression, shared memory, sequences or workers"),
+        (["-i", "grpc", "--streaming"], "not for --streaming"),
     ],
 )
 def test_what_it_cannot_do_is_one_sentence(run, model_file, options, message):
