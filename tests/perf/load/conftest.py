@@ -106,6 +106,7 @@ class Http2Peer:
         *,
         grants_window: bool = True,
         greeting: bytes | None = None,
+        port: int = 0,
     ) -> None:
         self.behaviour = behaviour
         self.settings = settings or {}
@@ -120,7 +121,7 @@ class Http2Peer:
         self.window_updates: list[tuple[int, int]] = []
         self._numbers = itertools.count()
         self._sockets: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self.address = Address("127.0.0.1", self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -485,6 +485,38 @@ def test_what_is_sent_after_the_connection_was_lost_fails_and_does_not_hang(peer
     assert failures == ["connection closed"]
 
 
+def test_a_server_that_dies_ends_the_load_with_one_sentence(peers):
+    def behave(link, call) -> None:
+        if call.number == 50:
+            threading.Thread(target=peer.stop).start()
+        link.answer(call.stream_id)
+
+    peer = peers.start(behave)
+    with pytest.raises(InfrastructureError, match="went away during the load"):
+        load(peer, 3, window_s=30, patience=Patience(server_gone_s=0.3))
+
+
+def test_a_restarted_server_is_loaded_again_and_the_gap_is_counted(peers):
+    revived = []
+
+    def restart() -> None:
+        peer.stop()
+        time.sleep(0.1)
+        revived.append(peers.answering(port=peer.address.port))
+
+    def behave(link, call) -> None:
+        if call.number == 50:
+            threading.Thread(target=restart).start()
+        time.sleep(0.001)
+        link.answer(call.stream_id)
+
+    peer = peers.start(behave)
+    window = load(peer, 2, window_s=1.0)
+    assert window.errors["connection refused"] >= 1
+    assert len(revived[0].calls) > 0
+    assert window.all_answers >= len(revived[0].calls)
+
+
 def test_an_http_port_is_one_sentence(peers):
     peer = peers.start(lambda link, call: None, greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(InfrastructureError, match=r"does not speak gRPC .* give the gRPC port"):
