@@ -90,7 +90,7 @@ def _energy(server: WatchedServer) -> Probe:
 
 def _metrics(server: WatchedServer) -> Probe:
     if server.metrics_url is None:
-        return Absent("metrics", "the address of the server's metrics is not given")
+        return Absent("metrics", "the address of the server's metrics is not given (--metrics-url)")
     return MetricsProbe(MetricsPage(server.metrics_url), server.model)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,7 +34,7 @@ from trimton.plugin.cli.perf_flags import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trimton.perf.results import LevelSummary, LoadWindow, QualitySummary
+    from trimton.perf.results import LoadWindow, QualitySummary
     from trimton.perf.stats.sequential import Comparison, Questions
     from trimton.plugin.samples import Samples
     from trimton.plugin.subjects import Subject
@@ -119,6 +119,7 @@ def command(
     from trimton.perf.stats.levels import summarise_levels
     from trimton.perf.stats.metrics import METRICS
     from trimton.perf.stats.sequential import Questions
+    from trimton.plugin.cli.compare_output import comparison_json, print_comparison
     from trimton.plugin.cli.load_options import check_metrics_url, plan_from_options
     from trimton.plugin.cli.output import print_json
     from trimton.plugin.cli.perf_options import wire_of
@@ -188,9 +189,9 @@ def command(
         compared = _measure(plan, subjects, samples, size, questions, rounds is not None, budget)
     levels = summarise_levels(compared.windows, seed=seed)
     if json:
-        print_json(_document(questions, compared, quality, levels, baseline, aa))
+        print_json(comparison_json(questions, compared, quality, levels, baseline.server, aa=aa))
     else:
-        _print(questions, compared, quality, levels)
+        print_comparison(questions, compared, quality, levels)
 
 
 def _quality(
@@ -247,80 +248,3 @@ def _measure(
         return measure_until_clear(
             measure, questions, rounds_max=plan.rounds, budget_s=budget_s, seed=plan.seed
         )
-
-
-def _document(
-    questions: Questions,
-    compared: Comparison,
-    quality: Sequence[QualitySummary],
-    levels: Sequence[LevelSummary],
-    baseline: Subject,
-    aa: bool,
-) -> dict[str, Any]:
-    from trimton.perf.stats.quantiles import ERROR_RATE
-    from trimton.plugin.cli.level_output import level_json, server_json
-
-    is_fixed = compared.stopped == "fixed"
-    return {
-        "baseline": questions.baseline,
-        "variants": list(questions.variants),
-        "server": server_json(baseline.server),
-        "margin_pct": 100 * questions.margin,
-        "aa": aa,
-        "asked": [] if is_fixed else list(questions.metrics),
-        "error_rate": ERROR_RATE,
-        "stopped": compared.stopped,
-        "rounds": compared.rounds,
-        "seconds": compared.seconds,
-        "metrics": [
-            {"variant_name": name, **metric.model_dump(mode="json")}
-            for name, found in compared.metrics.items()
-            for metric in found
-        ],
-        "quality": [summary.model_dump(mode="json") for summary in quality],
-        "levels": [{"variant_name": level.variant, **level_json(level)} for level in levels],
-    }
-
-
-def _print(
-    questions: Questions,
-    compared: Comparison,
-    quality: Sequence[QualitySummary],
-    levels: Sequence[LevelSummary],
-) -> None:
-    from trimton.plugin.cli.level_output import (
-        comparison_table,
-        level_table,
-        notes_of,
-        quality_table,
-    )
-    from trimton.plugin.cli.output import console
-
-    screen = console()
-    for name in (questions.baseline, *questions.variants):
-        screen.print(f"[bold]{name}[/] (latencies in ms)")
-        screen.print(level_table([level for level in levels if level.variant == name]))
-    for name, found in compared.metrics.items():
-        screen.print(f"\n[bold]{name}[/] against {questions.baseline}")
-        screen.print(comparison_table(found))
-    if quality:
-        screen.print()
-        screen.print(quality_table(quality))
-    screen.print(_ending(questions, compared), soft_wrap=True)
-    for note in notes_of(levels):
-        screen.print(note, soft_wrap=True)
-
-
-def _ending(questions: Questions, compared: Comparison) -> str:
-    """Why it stopped, and what the intervals promise."""
-    measured = f"{compared.rounds} rounds in {compared.seconds:.0f} s"
-    if compared.stopped == "fixed":
-        return f"{measured}; each interval holds the truth with 95 %."
-    asked = " and ".join(questions.metrics)
-    answered = f"{questions.answered(compared.metrics)} of {questions.count} answers"
-    reason = {
-        "clear": f"the answers for {asked} are clear",
-        "rounds": f"{answered} for {asked} are clear; more need a higher --max-rounds",
-        "budget": f"{answered} for {asked} are clear; more need a larger --budget",
-    }[compared.stopped]
-    return f"{measured}: {reason}. The chance that any of these is wrong is 5 % at most."
