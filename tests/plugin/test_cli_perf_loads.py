@@ -236,7 +236,7 @@ def test_shared_memory_carries_tensors_over_both_protocols(served, triton):
 
 @pytest.mark.server
 def test_a_search_ends_with_a_peak_and_its_level(served):
-    limits = ("--peak", "--latency-threshold", "10", "--percentile", "50")
+    limits = ("--peak", "--latency-threshold", "5", "--percentile", "50")
     code, document = served(*limits, "--max-error-rate", "100", *QUICK)
     assert code == 0
     peak = document["peak"]
