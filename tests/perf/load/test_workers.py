@@ -119,6 +119,34 @@ def test_workers_end_with_their_crew(scripts):
 
 
 @pytest.mark.server
+def test_a_window_in_which_the_client_was_the_limit_is_measured_again_by_more(
+    shared_triton, monkeypatch
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    # Any use of a core counts as the limit here, and any goal needs more workers.
+    monkeypatch.setattr("trimton.perf.load.crew_arm.CORE_LIMIT", 0.0)
+    monkeypatch.setattr("trimton.perf.load.crew_arm.CORE_GOAL", 1e-6)
+    access = Access(Address.parse(shared_triton.server.http_url))
+    way = PROTOCOLS["http"]
+    with way.endpoint(access) as endpoint, Crews() as crews:
+        specs = endpoint.model_metadata("probe").inputs
+        feeds = random_feeds(specs, batch=1, count=2, seed=0)
+        load = prepare_load(way, access, "probe", feeds, specs)
+        arm = CrewArm(
+            "v",
+            endpoint,
+            "probe",
+            load.requests,
+            connector=load.connector,
+            source=LoadSource("http", access, load.requests),
+            crews=crews,
+        )
+        assert arm.measure(Load(2, 0, 0.1, 0.0)).workers == 2
+        # One request in flight cannot be shared, whatever was learnt.
+        assert arm.measure(Load(1, 0, 0.1, 0.0)).workers == 1
+
+
+@pytest.mark.server
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_an_arm_of_workers_counts_what_the_server_counts(shared_triton, protocol):
     url = {"http": shared_triton.server.http_url, "grpc": shared_triton.server.grpc_url}[protocol]
