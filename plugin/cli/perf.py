@@ -36,6 +36,7 @@ from trimton.plugin.cli.perf_flags import (
     PercentileOption,
     PerfWarmupOption,
     PerfWindowOption,
+    PrecisionOption,
     ProtocolOption,
     RampOption,
     RateOption,
@@ -84,6 +85,7 @@ def command(
     peak: PeakOption = False,
     latency_threshold: ThresholdOption = None,
     max_error_rate: ErrorRateOption = None,
+    peak_precision: PrecisionOption = 3.0,
     max_connections: ConnectionsOption = 900,
     streaming: StreamingOption = False,
     sequence_length: SequenceOption = None,
@@ -155,6 +157,7 @@ def command(
             peak=peak,
             latency_threshold_ms=latency_threshold,
             max_error_pct=max_error_rate,
+            peak_precision_pct=peak_precision,
             max_connections=max_connections,
         ),
         measure=MeasureOptions(

@@ -172,6 +172,14 @@ ErrorRateOption = Annotated[
         help="Percentage of requests that may fail in --peak (default 0).", rich_help_panel=_LOAD
     ),
 ]
+PrecisionOption = Annotated[
+    float,
+    typer.Option(
+        help="Percentage to which --peak tells the highest rate that holds from the next that does "
+        "not.",
+        rich_help_panel=_LOAD,
+    ),
+]
 ThresholdOption = Annotated[
     float | None,
     typer.Option(

@@ -50,6 +50,7 @@ class LoadOptions:
     peak: bool
     latency_threshold_ms: float | None
     max_error_pct: float | None
+    peak_precision_pct: float
     max_connections: int
 
     def levels(self) -> Iterable[Level]:
@@ -106,6 +107,7 @@ class LoadOptions:
         if self.latency_threshold_ms is None:
             raise InputError("--peak needs the limit to keep: --latency-threshold MS.")
         _within("--max-error-rate", self.max_error_pct, 0, 100)
+        _within("--peak-precision", self.peak_precision_pct, 0.5, 100)
         return Objective(
             self.latency_threshold_ms,
             share_of(percentile) or _PEAK_SHARE,

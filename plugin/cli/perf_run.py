@@ -143,6 +143,7 @@ class PerfRun:
             objective,
             measuring,
             rate_max_rps=RATE_MAX_RPS,
+            precision=self.load.peak_precision_pct / 100,
             on_trial=lambda trial: advance(),
             on_window=on_window,
         )

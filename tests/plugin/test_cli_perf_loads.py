@@ -87,6 +87,10 @@ def test_ranges_mean_what_perf_analyzer_means():
         (("--percentile", "100"), "--percentile must lie between 0 and 100"),
         (("--peak",), "--peak needs the limit to keep: --latency-threshold MS"),
         (("--max-error-rate", "1"), "--max-error-rate is for --peak"),
+        (
+            ("--peak", "--latency-threshold", "5", "--peak-precision", "0"),
+            "--peak-precision must lie between 0.5",
+        ),
         (("--rounds", "2", "--measurement-interval", "100"), "give one or the other"),
         (("--max-trials", "2"), "--max-trials must lie between 3"),
         (("--window", "1", "--request-count", "5"), "give --window or --request-count"),
@@ -237,10 +241,12 @@ def test_shared_memory_carries_tensors_over_both_protocols(served, triton):
 @pytest.mark.server
 def test_a_search_ends_with_a_peak_and_its_level(served):
     limits = ("--peak", "--latency-threshold", "5", "--percentile", "50")
-    code, document = served(*limits, "--max-error-rate", "100", *QUICK)
+    coarse = ("--max-error-rate", "100", "--peak-precision", "30")
+    code, document = served(*limits, *coarse, *QUICK)
     assert code == 0
     peak = document["peak"]
     assert peak["trials"][-1]["holds"]
+    assert peak["broken_rps"] is None or peak["broken_rps"] <= 1.3 * peak["rate_rps"]
     [level] = document["levels"]
     assert level["rate_rps"] == peak["rate_rps"]
     assert level["arrivals"] == "poisson"
