@@ -212,6 +212,25 @@ def test_a_computed_shape_gets_the_new_sizes(make_model: ModelMaker, checked_cut
     assert sum(node.op_type == "Where" for node in cut.model.graph) == 2
 
 
+def test_a_model_that_runs_at_few_sizes_is_followed_at_these(
+    make_model: ModelMaker, checked_cut: Any
+) -> None:
+    """H is declared free, but only H = 1 lets the parts be concatenated."""
+    cut = checked_cut(
+        make_model(
+            """g (float[N,H,6] x, float[6,8] a, float[1,1,8] c, int64[1] zero, int64[1] one,
+                  int64[1] two, int64[1] eight, int64[1] last, float[16,3] b) => (float[N,H,3] y)
+               { h = MatMul(x, a) f = Shape(h) n = Slice(f, zero, one)
+                 s = Concat<axis=0>(n, one, eight) r = Expand(c, s) m = Concat<axis=2>(h, r)
+                 q = Shape(m) p = Slice(q, zero, two) t = Concat<axis=0>(p, last)
+                 u = Max(t, zero) v = Reshape(m, u) y = MatMul(v, b) }""",
+            a=floats(6, 8), c=floats(1, 1, 8), zero=numbers(0), one=numbers(1), two=numbers(2),
+            eight=numbers(8), last=numbers(16), b=floats(16, 3),
+        )
+    )  # fmt: skip
+    assert cut.shape("b") == (8, 3)
+
+
 @pytest.mark.parametrize("op_type", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("directions", [1, 2])
 def test_hidden_units_leave_every_gate(
