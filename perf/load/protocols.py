@@ -16,13 +16,6 @@ from trimton.perf.load.http_connection import HttpConnector
 from trimton.perf.load.infer_request import InferRequest, infer_request
 from trimton.perf.load.requests import encode_message, within_memory
 from trimton.perf.load.response_times import ResponseTimes
-from trimton.perf.load.sequences import (
-    IN_SEQUENCE,
-    SequenceConnector,
-    encode_sequence,
-    largest_step,
-    sequence_ids,
-)
 from trimton.perf.load.shared_memory import in_shared_memory, sizes_of_outputs
 from trimton.perf.targets.access import Access
 from trimton.perf.targets.address import DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT
@@ -165,28 +158,6 @@ def prepare_requests_of(
     kept = within_memory(messages)
     connector = protocol.connector(access, compressed, max(map(len, kept)))
     return PreparedLoad(connector, kept, response_times_of(connector))
-
-
-def prepare_sequence_load(
-    protocol: WireProtocol,
-    access: Access,
-    sequences: Iterable[Sequence[InferRequest]],
-    *,
-    worker: int = 0,
-    workers: int = 1,
-) -> PreparedLoad:
-    """Connections that carry ``sequences``, each in its order; see trimton.perf.load.sequences.
-
-    ``worker`` of ``workers`` decides which numbers the sequences get.
-    """
-
-    def encode(request: InferRequest) -> bytes:
-        return protocol.encode(request, access, False)
-
-    steps = tuple(encode_sequence(sequence, encode) for sequence in sequences)
-    inner = protocol.connector(access, False, largest_step(steps))
-    connector = SequenceConnector(inner, steps, sequence_ids(worker, workers))
-    return PreparedLoad(connector, IN_SEQUENCE, response_times_of(inner))
 
 
 def response_times_of(connector: Connector) -> ResponseTimes | None:

@@ -10,7 +10,7 @@ import pytest
 from trimton.core.errors import InputError
 from trimton.perf.load.closed_loop import run_closed_loop
 from trimton.perf.load.infer_request import InferRequest, infer_request
-from trimton.perf.load.protocols import PROTOCOLS, prepare_load, prepare_sequence_load
+from trimton.perf.load.protocols import PROTOCOLS, PreparedLoad, prepare_load
 from trimton.perf.load.requests import encode_message
 from trimton.perf.load.sequences import (
     END_ID,
@@ -19,6 +19,7 @@ from trimton.perf.load.sequences import (
     encode_sequence,
     sequence_ids,
 )
+from trimton.perf.load.shares import LoadSource
 from trimton.perf.targets.access import Access
 from trimton.perf.targets.address import Address
 from trimton.perf.targets.tensors import TensorSpec
@@ -187,12 +188,18 @@ def ordered_requests() -> list[InferRequest]:
     ]
 
 
+def sequence_load(protocol: str, access: Access, sequences) -> PreparedLoad:
+    def encode(request: InferRequest) -> bytes:
+        return PROTOCOLS[protocol].encode(request, access, False)
+
+    steps = tuple(encode_sequence(sequence, encode) for sequence in sequences)
+    return LoadSource(protocol, access, sequences=steps).prepare()
+
+
 @pytest.mark.server
 @pytest.mark.parametrize("protocol", ["http", "grpc", "grpc-stream"])
 def test_every_sequence_is_sent_in_its_order(access, protocol):
-    load = prepare_sequence_load(
-        PROTOCOLS[protocol], access[protocol], cut_sequences(ordered_requests(), LENGTH)
-    )
+    load = sequence_load(protocol, access[protocol], cut_sequences(ordered_requests(), LENGTH))
     window = run_closed_loop(load.connector, load.requests, 3, window_s=0.3, warmup_s=0.1)
     assert window.requests > 3 * LENGTH
     assert not window.errors, window.error_example
@@ -205,7 +212,7 @@ def test_every_sequence_is_sent_in_its_order(access, protocol):
 def test_a_step_out_of_order_is_what_the_model_refuses(access):
     """The model of these tests does see a wrong order."""
     wrong = [ordered_requests()[0], ordered_requests()[2]]
-    load = prepare_sequence_load(PROTOCOLS["http"], access["http"], [wrong])
+    load = sequence_load("http", access["http"], [wrong])
     window = run_closed_loop(load.connector, load.requests, 1, window_s=0.1, warmup_s=0)
     assert "step 2 where 1 was expected" in window.error_example
 
@@ -229,11 +236,7 @@ def test_a_numbered_step_is_what_encoding_the_number_gives(protocol):
 def test_a_sequence_that_fails_is_begun_anew_under_another_number(scripts):
     failing = scripts.answer(500, {"error": "lost"})
     server = scripts.one_in(4, failing)
-    load = prepare_sequence_load(
-        PROTOCOLS["http"],
-        Access(server.address),
-        cut_sequences(ordered_requests(), LENGTH),
-    )
+    load = sequence_load("http", Access(server.address), cut_sequences(ordered_requests(), LENGTH))
     window = run_closed_loop(load.connector, load.requests, 1, window_s=0.1, warmup_s=0)
     assert window.errors["HTTP 500"] > 2
     # Requests 0 to 3 are steps 0 to 3 of one sequence; the last fails, the next begins anew.
