@@ -83,18 +83,17 @@ class ServedArm:
     response_times: ResponseTimes | None = None
 
     def measure(self, load: Load) -> LoadWindow:
-        probes = ServerProbes(
-            WatchedServer(self.endpoint, self.model, self.batch, self.pid, self.metrics_url)
-        )
+        watched = WatchedServer(self.endpoint, self.model, self.batch, self.pid, self.metrics_url)
         times = self.response_times
+        with ServerProbes(watched) as probes:
 
-        def before_window() -> None:
-            probes.before()
-            if times is not None:
-                times.reset()
+            def before_window() -> None:
+                probes.before()
+                if times is not None:
+                    times.reset()
 
-        tally, observed = self.run(load, before_window=before_window)
-        observed |= probes.after(tally)
+            tally, observed = self.run(load, before_window=before_window)
+            observed |= probes.after(tally)
         if times is not None:
             observed["streamed"] = times.as_record()
         return window_record(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimton.perf.load.tally import Tally
+from trimton.perf.measure.probes import Probe
 from trimton.perf.measure.prometheus import Reading, Series, increase, parse_metrics
 from trimton.perf.results import GaugeUse, ServerMetrics
 from trimton.perf.targets.address import Address
@@ -24,6 +25,8 @@ SAMPLE_INTERVAL_S = 0.5
 GPU_ENERGY_WINDOW_MIN_S = 10.0
 
 _TIMEOUT_S = 5.0
+# Beyond, every other text is dropped and the interval doubled: a long window needs no more memory.
+_TEXTS_MAX = 512
 _MODEL_COUNTERS = frozenset(
     {
         "nv_inference_request_success",
@@ -77,7 +80,7 @@ class MetricsPage:
         return text
 
 
-class MetricsProbe:
+class MetricsProbe(Probe):
     """Metrics of ``model`` and of the machine under the server.
 
     A page that cannot be fetched is named in the result under ``missing``.
@@ -100,11 +103,14 @@ class MetricsProbe:
             self._thread = threading.Thread(target=self._run, daemon=True, name="metrics")
             self._thread.start()
 
-    def after(self, window: Tally) -> Mapping[str, Any]:
+    def close(self) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    def after(self, window: Tally) -> Mapping[str, Any]:
+        self.close()
         if self._fault is None:
             self._sample()
         if self._fault is not None:
@@ -113,8 +119,11 @@ class MetricsProbe:
         return {"metrics": self._metrics(readings), **_gpu_energy(readings, window.duration_s)}
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval_s) and self._sample():
-            pass
+        interval_s = self._interval_s
+        while not self._stop.wait(interval_s) and self._sample():
+            if len(self._texts) >= _TEXTS_MAX:
+                del self._texts[1::2]  # the first was read before the window
+                interval_s *= 2
 
     def _sample(self) -> bool:
         try:

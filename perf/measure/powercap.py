@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trimton.perf.load.tally import Tally
+from trimton.perf.measure.probes import Probe
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -55,7 +56,7 @@ def find_zones(root: Path = POWERCAP) -> tuple[Zone, ...]:
     return tuple(zones)
 
 
-class PowercapProbe:
+class PowercapProbe(Probe):
     """Joules of each zone over a window; where there is none, ``missing`` says why."""
 
     def __init__(self, root: Path = POWERCAP) -> None:

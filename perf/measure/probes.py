@@ -6,8 +6,9 @@ flight, so that reading disturbs no measurement and both readings enclose whole 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from trimton.perf.load.tally import Tally
 from trimton.perf.measure.processes import tree_cpu_ns
@@ -15,17 +16,21 @@ from trimton.perf.measure.server_statistics import statistics_between
 from trimton.perf.targets.model_endpoint import ModelEndpoint
 
 
-class Probe(Protocol):
+class Probe(ABC):
     """One source of figures about the server."""
 
-    def before(self) -> None:
+    def before(self) -> None:  # noqa: B027 - some sources have nothing to read before
         """Read the source before the window."""
 
+    @abstractmethod
     def after(self, window: Tally) -> Mapping[str, Any]:
         """Read it again; the result is fields of LoadWindow."""
 
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing
+        """Stop what ``before`` started, also where the window failed and ``after`` never came."""
 
-class StatisticsProbe:
+
+class StatisticsProbe(Probe):
     """The model's statistics as the server counts them."""
 
     def __init__(self, endpoint: ModelEndpoint, model: str) -> None:
@@ -41,7 +46,7 @@ class StatisticsProbe:
         return {"server": statistics_between(self._before, after)}
 
 
-class CpuProbe:
+class CpuProbe(Probe):
     """CPU time of the server's process tree for each inference (``batch`` in each request)."""
 
     def __init__(self, pid: int, batch: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from trimton.perf.load.tally import Tally
 from trimton.perf.measure.metrics_probe import MetricsPage, MetricsProbe
@@ -33,7 +33,7 @@ class WatchedServer:
     metrics_url: str | None = None
 
 
-class MemoryProbe:
+class MemoryProbe(Probe):
     """Memory of the server's process tree, as it stands after the window.
 
     Read then and not during it, because reading stops each process for milliseconds; a server
@@ -43,9 +43,6 @@ class MemoryProbe:
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
-    def before(self) -> None:
-        """Memory has no beginning."""
-
     def after(self, window: Tally) -> Mapping[str, Any]:
         memory = tree_memory(self._pid)
         if memory.kind != "pss":
@@ -53,14 +50,11 @@ class MemoryProbe:
         return {"pss_bytes": memory.bytes}
 
 
-class Absent:
+class Absent(Probe):
     """A source that this server cannot have."""
 
     def __init__(self, source: str, reason: str) -> None:
         self._missing = {source: reason}
-
-    def before(self) -> None:
-        """There is nothing to read."""
 
     def after(self, window: Tally) -> Mapping[str, Any]:
         return {"missing": self._missing}
@@ -104,11 +98,18 @@ SOURCES: Sequence[Callable[[WatchedServer], Probe]] = (
 
 
 class ServerProbes:
-    """Every source of SOURCES around one window."""
+    """Every source of SOURCES around one window; a context that ends what still watches."""
 
     def __init__(self, server: WatchedServer) -> None:
         self._server = server
         self._probes = [source(server) for source in SOURCES]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for probe in self._probes:
+            probe.close()
 
     def before(self) -> None:
         """Read all sources; the last ones are the nearest to the window."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
@@ -95,6 +96,33 @@ def test_gauges_are_sampled_during_the_window_and_not_at_its_edges():
     assert gauge.highest == 100
     # 1 and 3 were read inside, and the 100 before the window was not.
     assert gauge.mean == pytest.approx((4 + 100 * (gauge.samples - 2)) / gauge.samples)
+
+
+def test_a_long_window_keeps_a_bounded_number_of_texts(monkeypatch):
+    monkeypatch.setattr("trimton.perf.measure.metrics_probe._TEXTS_MAX", 8)
+    fetched = threading.Event()
+    numbers = itertools.count()
+
+    def fetch():
+        number = next(numbers)
+        if number == 40:
+            fetched.set()
+        return f"nv_cpu_utilization {number}\n"
+
+    probe = MetricsProbe(fetch, "a", interval_s=0.001)
+    probe.before()
+    assert fetched.wait(20)
+    gauge = probe.after(window_of(1))["metrics"].gauges["nv_cpu_utilization"]
+    assert 3 <= gauge.samples <= 8
+    assert gauge.highest <= next(numbers)
+
+
+def test_a_window_that_fails_leaves_no_thread_behind():
+    probe = MetricsProbe(lambda: "a 1\n", "a", interval_s=0.01)
+    probe.before()
+    assert any(thread.name == "metrics" for thread in threading.enumerate())
+    probe.close()
+    assert not any(thread.name == "metrics" for thread in threading.enumerate())
 
 
 def test_a_page_that_cannot_be_fetched_is_named_and_ends_nothing(scripts):

@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from trimton.perf.load.window import Window
+from trimton.perf.measure.probes import Probe
 from trimton.perf.measure.server_probes import ServerProbes, WatchedServer
 from trimton.perf.results import LoadWindow
 from trimton.perf.targets.endpoint import Endpoint
@@ -76,12 +77,9 @@ def test_of_a_remote_server_each_missing_source_is_named(served):
 
 
 def test_energy_of_several_counters_adds_up_per_inference(monkeypatch):
-    class Fixed:
+    class Fixed(Probe):
         def __init__(self, found):
             self.found = found
-
-        def before(self):
-            pass
 
         def after(self, window):
             return self.found
