@@ -96,7 +96,8 @@ def _how(measuring: Measuring) -> str:
     )
     if measuring.rule is not None:
         return f"windows of {length} until three agree to {measuring.rule.spread:.0%}"
-    return f"{measuring.rounds} windows of {length} at each level"
+    windows = "window" if measuring.rounds == 1 else "windows"
+    return f"{measuring.rounds} {windows} of {length} at each level"
 
 
 def _peak_table(peak: Peak) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -75,6 +75,10 @@ class PerfRun:
             runs_once=self.load.runs_once, percentile_is_for_limit=self.load.has_limit
         )
         check_metrics_url(self.metrics_url, self.url)
+        if self.load.runs_once:
+            [schedule] = levels
+            assert not isinstance(schedule, int), "a ramp and a trace are schedules"
+            measuring = replace(measuring, window_s=schedule.duration_s(measuring.window_s))
         self._check(levels, measuring)
         self._check_workers()
         program = self._program(levels, measuring)
@@ -109,7 +113,7 @@ class PerfRun:
                     test = self._load(
                         subject, feeds, size, levels, measuring, log, lambda: shown.advance(task)
                     )
-        self._tell(test, measuring, Heading.of(subject, self.wire, size), levels, log)
+        self._tell(test, measuring, Heading.of(subject, self.wire, size), log)
 
     def _load(
         self,
@@ -179,16 +183,13 @@ class PerfRun:
         test: LoadTest,
         measuring: Measuring,
         heading: Heading,
-        levels: Iterable[Level],
         log: RequestLog | None,
     ) -> None:
         slices: tuple[Slice, ...] = ()
         if log is not None:
             log.keep(test.windows)
             if self.load.runs_once:
-                [level] = levels
-                assert not isinstance(level, int), "a ramp and a trace are schedules"
-                slices = cut(log.windows[0], level.duration_s(measuring.window_s), _SLICES)
+                slices = cut(log.windows[0], measuring.window_s, _SLICES)
         self._write_files(test, log)
         if self.outputs.json:
             print_json(test_json(test, measuring, heading, slices))
