@@ -244,10 +244,10 @@ def test_folders_of_the_same_name_in_two_repositories_are_served_side_by_side(
 
 
 @pytest.mark.server
-def test_models_on_a_server_are_compared_over_grpc_and_its_metrics_are_read(run, triton):
+def test_models_on_a_server_are_compared_over_grpc_and_its_metrics_are_read(run, shared_triton):
     code, out, _ = run(
-        *("probe", "probe", "--url", triton.server.grpc_url, "--protocol", "grpc"),
-        *("--metrics-url", triton.server.metrics_url, *QUICK, "--json"),
+        *("probe", "probe", "--url", shared_triton.server.grpc_url, "--protocol", "grpc"),
+        *("--metrics-url", shared_triton.server.metrics_url, *QUICK, "--json"),
     )
     assert code == 0
     document = json.loads(out)

@@ -36,10 +36,18 @@ def model_file(tmp_path: Path) -> str:
 
 
 @pytest.mark.server
-def test_a_rule_of_stability_and_a_percentile_are_passed_on(run, triton):
+def test_a_rule_of_stability_and_a_percentile_are_passed_on(run, shared_triton):
     subprocess.run([sys.executable, str(INSTALLER)], check=True, capture_output=True)
     code, out, err = run(
-        *("probe", "--url", triton.server.grpc_url, "--protocol", "grpc", "--concurrency", "1,2"),
+        *(
+            "probe",
+            "--url",
+            shared_triton.server.grpc_url,
+            "--protocol",
+            "grpc",
+            "--concurrency",
+            "1,2",
+        ),
         *("-p", "200", "-s", "1000", "--percentile", "95", "--json"),
     )
     assert (code, err) == (0, "")

@@ -10,9 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.engines.input_data import write_input_data
@@ -231,19 +229,10 @@ def real_program() -> Program:
 @pytest.mark.server
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_the_real_program_sends_our_inputs_and_its_count_is_the_servers(
-    triton, real_program, protocol
+    shared_triton, real_program, protocol
 ):
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "k"])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "k"])
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    name = f"analysed_{protocol}"
-    triton.serve(
-        name,
-        onnx.shape_inference.infer_shapes(model),
-        'backend: "onnxruntime"\nmax_batch_size: 8\n',
-    )
-    server = triton.server
+    name = "probe"
+    server = shared_triton.server
     with Endpoint(server.http_url) as endpoint:
         specs = endpoint.model_metadata(name).inputs
         loaded = target(
@@ -253,7 +242,7 @@ def test_the_real_program_sends_our_inputs_and_its_count_is_the_servers(
             url=server.grpc_url if protocol == "grpc" else server.http_url,
             protocol=protocol,
             specs=specs,
-            feeds=random_feeds(specs, batch=2, count=8, seed=0, shapes={"x": (5,)}),
+            feeds=random_feeds(specs, batch=2, count=8, seed=0),
             batch=2,
         )
         measured = run_perf_analyzer(
@@ -269,6 +258,3 @@ def test_the_real_program_sends_our_inputs_and_its_count_is_the_servers(
         assert one.server.inferences == 2 * one.server.requests
         assert one.client_cpu_us_per_request > 0
         assert one.latencies_ms["p50"] <= one.latencies_ms["p95"]
-        # By Little's law, concurrency = rate x latency.
-        in_flight = one.throughput_rps / 2 * one.latencies_ms["mean"] / 1000
-        assert 0.6 < in_flight / one.concurrency < 1.1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
 from trimton.perf.load.window import Window
 from trimton.perf.measure.probes import Probe
@@ -28,20 +27,15 @@ FIELDS = {
 
 
 @pytest.fixture
-def served(triton):
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    triton.serve("probed", model, 'backend: "onnxruntime"\nmax_batch_size: 8\n')
-    return triton.server
+def served(shared_triton):
+    return shared_triton.server
 
 
 def infer_times(endpoint, count):
-    specs = endpoint.model_metadata("probed").inputs
+    specs = endpoint.model_metadata("probe").inputs
     window = Window(0, settle=0)
     for _ in range(count):
-        endpoint.infer("probed", {"x": np.zeros((2, 4), np.float32)}, specs)
+        endpoint.infer("probe", {"x": np.zeros((2, 3), np.float32)}, specs)
         window.answered(1, 2)
     return window
 
@@ -49,7 +43,7 @@ def infer_times(endpoint, count):
 @pytest.mark.server
 def test_a_local_server_tells_all_but_what_its_machine_lacks(served):
     with Endpoint(served.http_url) as endpoint:
-        probes = ServerProbes(WatchedServer(endpoint, "probed", 2, served.pid, served.metrics_url))
+        probes = ServerProbes(WatchedServer(endpoint, "probe", 2, served.pid, served.metrics_url))
         probes.before()
         found = probes.after(infer_times(endpoint, 7))
     record = LoadWindow(**FIELDS, **found)
@@ -69,7 +63,7 @@ def test_a_local_server_tells_all_but_what_its_machine_lacks(served):
 @pytest.mark.server
 def test_of_a_remote_server_each_missing_source_is_named(served):
     with Endpoint(served.http_url) as endpoint:
-        probes = ServerProbes(WatchedServer(endpoint, "probed"))
+        probes = ServerProbes(WatchedServer(endpoint, "probe"))
         probes.before()
         found = probes.after(infer_times(endpoint, 3))
     assert found.keys() == {"server", "missing"}
