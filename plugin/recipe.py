@@ -8,9 +8,14 @@ its JSON schema, for editors.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from trimton.core.errors import InputError
+
+if TYPE_CHECKING:
+    from trimton.transforms.prune import PruneSettings
 
 BASELINE = "baseline"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -77,13 +82,20 @@ class PruneStep(Settings):
     """Structured pruning, with the calibration samples where given; see `trimton prune`."""
 
     step: Literal["prune"] = "prune"
-    ratio: float = Field(gt=0, lt=1, description="Share of the removable channels that goes.")
+    ratio: float | None = Field(None, description="Share of the removable channels that goes.")
+    target_macs: float | None = Field(
+        None, description="Instead of ratio: share of the multiply-accumulates that may stay."
+    )
+    target_speedup: float | None = Field(
+        None, description="Instead of ratio: how many times as fast, measured on this machine."
+    )
     importance: Literal[
-        "l1", "l2", "geometric-median", "batchnorm-scale", "activation", "random"
+        "l1", "l2", "geometric-median", "batchnorm-scale", "activation", "reconstruction", "random"
     ] = Field("l2", description="What says which channels matter.")
-    allocation: Literal["uniform", "global"] = Field(
+    allocation: Literal["uniform", "global", "cost"] = Field(
         "uniform",
-        description="The same share of every group, or the least important of the whole model.",
+        description="The same share of every group, the least important of the whole model, or "
+        "what loses least for a target.",
     )
     exclude: list[str] = Field(
         default_factory=list, description="Nodes whose output channels stay; * and ? match."
@@ -92,6 +104,26 @@ class PruneStep(Settings):
         8, ge=1, description="Kept channels are a multiple of this, the block of the kernels."
     )
     min_kept: int = Field(1, ge=1, description="How many channels of a group stay at least.")
+    refit: bool = Field(
+        True, description="Refit the layers behind a cut on the calibration samples."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> PruneStep:
+        self.settings()
+        return self
+
+    def settings(self) -> PruneSettings:
+        """The transform's settings; ValueError where the options do not fit together."""
+        from trimton.transforms.prune import PruneSettings
+
+        options = self.model_dump(exclude={"step", "exclude"})
+        if self.target_macs is not None or self.target_speedup is not None:
+            options["allocation"] = "cost"
+        try:
+            return PruneSettings(**options, exclude=tuple(self.exclude))
+        except InputError as error:
+            raise ValueError(str(error).rstrip(".")) from error
 
 
 AnyStep = FuseStep | PruneStep | QuantizeStep

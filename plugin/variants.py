@@ -13,7 +13,7 @@ from trimton.core.errors import InputError
 from trimton.plugin.recipe import AnyStep, FuseStep, PruneStep, QuantizeStep
 from trimton.plugin.samples import Samples
 from trimton.transforms.fuse import fuse
-from trimton.transforms.prune import PruneSettings, prune
+from trimton.transforms.prune import prune
 from trimton.transforms.quantize import QuantizeSettings, quantize
 from trimton.transforms.quantize.settings import Target
 from trimton.transforms.report import TransformReport
@@ -70,10 +70,8 @@ def _(step: FuseStep, model: ir.Model, context: TransformContext) -> Transformed
 
 @apply_step.register
 def _(step: PruneStep, model: ir.Model, context: TransformContext) -> Transformed:
-    options = step.model_dump(exclude={"step", "exclude"})
-    settings = PruneSettings(**options, exclude=tuple(step.exclude))
     samples = None if context.calibration is None else context.calibration.inputs
-    return prune(model, settings, samples)
+    return prune(model, step.settings(), samples)
 
 
 @apply_step.register
