@@ -122,9 +122,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=1_000_000)
     options = parser.parse_args()
     screen = Console()
-    table = Table(
-        "mode", "answered", "failed", "expected", "seconds", "RSS MiB over time", "growth"
-    )
+    table = Table("mode", "answered", "failed", "s", "RSS MiB over time", "growth", box=None)
     for name, run in MODES.items():
         with answering_server() as address:
             memory = Memory(options.requests)
