@@ -124,7 +124,7 @@ def search_peak(
         if not held:
             if trials[-1].under_way < _ALONE:
                 return Peak(None, broken, tuple(trials))
-            rate_rps /= _GROWTH
+            rate_rps = min(rate_rps, broken or rate_rps) / _GROWTH
         elif broken is None:
             rate_rps = min(rate_rps * _GROWTH, rate_max_rps)
         else:

@@ -117,6 +117,19 @@ def test_a_server_faster_than_the_client_ends_at_the_highest_rate():
     assert [trial.rate_rps for trial in peak.trials] == [300, 600, 1000, 1000]
 
 
+@pytest.mark.parametrize("start_rps", [20, 800, 3000])
+def test_what_holds_only_in_short_trials_is_not_believed(start_rps):
+    """A queue that grows slowly: rates from 100 to 1000 break the limit only after a while."""
+
+    def attempt(rate_rps: float, shortest_s: float) -> Trial:
+        holds = rate_rps <= 100 or (rate_rps < 1000 and shortest_s < 1.9)
+        return Trial(rate_rps, shortest_s, 1000, 0, 0, 10_000, 1.0, holds, True)
+
+    peak = search_peak(attempt, Objective(10), start_rps=start_rps, rate_max_rps=1e5)
+    assert peak.rate_rps == pytest.approx(100, rel=0.03)
+    assert 1 < peak.broken_rps / peak.rate_rps <= 1.03
+
+
 def test_one_disturbance_does_not_decide():
     disturbed = []
 
