@@ -106,10 +106,9 @@ def _layer_times(model: ir.Model, layers: Sequence[Layer], feed: Feed) -> tuple[
 
 
 def _names(node: ir.Node | None) -> Iterator[str]:
-    """The name of a layer's kernel: its own, or that of what is fused into it."""
+    """What a layer's kernel may be called: after its node or output, or what is fused into it."""
     while node is not None:
-        if node.name:
-            yield node.name
+        yield from filter(None, (node.name, node.outputs[0].name))
         node = only_consumer(node.outputs[0])
 
 

@@ -24,7 +24,8 @@ class Reader:
 
     ``covariance`` [features, features] of what it reads, with its ridge, ``weights`` [features,
     outputs], and for each set of the group the features that go with it, ``columns`` [sets,
-    features of one]. ``variance`` is that of the value that the layer contributes to: errors are shares of it.
+    features of one]. ``variance`` is that of the value that the layer contributes to: errors are
+    shares of it.
     """
 
     covariance: Array
