@@ -24,7 +24,9 @@ _GROWTH = 2.0
 _TRIAL_S_MIN = 0.5
 # Of the time after which the latency at the far end of the bracket is sure to exceed the limit.
 _SETTLING = 6.0
-# A trial that is undecided after this many times the fewest requests is decided as it stands.
+# A trial that is undecided after so long, or so many times the fewest requests, is decided as it
+# stands.
+_TRIAL_S_MAX = 60.0
 _PATIENCE = 6
 _GROSS = 10
 # Where so few requests are under way on average, they do not wait for each other: a limit that
@@ -203,7 +205,7 @@ def rate_trials(arm: ServedArm, objective: Objective, *, warmup_s: float, seed: 
     def attempt(rate_rps: float, shortest_s: float) -> Trial:
         nonlocal tried
         verdict = Verdict(objective, shortest_s)
-        longest_s = max(2 * shortest_s, requests_max / rate_rps)
+        longest_s = max(2 * shortest_s, min(requests_max / rate_rps, _TRIAL_S_MAX))
         tally, _ = replace(arm, on_request=verdict.on_request).run(
             Load(0, tried, longest_s, warmup_s, PoissonRate(rate_rps), seed=seed),
             enough=verdict.enough,
