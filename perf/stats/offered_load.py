@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from trimton.perf.measure.histogram import PERCENTILES, LatencyHistogram
-from trimton.perf.results import LateSends, LatencySummary, LoadWindow
+from trimton.perf.results import LatencySummary, LateSends, LoadWindow
 from trimton.perf.stats.bootstrap import estimate
 from trimton.perf.stats.metrics import METRICS, Rounds
 
