@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-prune clean
+.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,12 +51,15 @@ bench: server ## Print the short benchmark tables: fusing, client, backend, resu
 	@for name in fuse_models client_latency backend_overhead resume_after_kill; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-bench-load: server ## Trimton's load generator beside perf_analyzer's, false alarms, other load tests (hours)
-	@for name in load_vs_perf_analyzer coordinated_omission peak_search trace_replay million_requests \
+bench-load: server ## Trimton's load generator beside perf_analyzer's (15 minutes)
+	$(BIN)/python benchmarks/load_vs_perf_analyzer.py
+
+bench-truth: server ## Latency from the schedule, replay, peaks, a million requests, false alarms (an hour)
+	@for name in coordinated_omission trace_replay peak_search million_requests protocol_cost \
 	  false_alarms; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-bench-prune: setup ## Coverage, accuracy and speed of structured pruning
-	@for name in prune_coverage prune_accuracy; do \
+bench-prune: setup ## Coverage, growth, accuracy and speed of structured pruning (10 minutes)
+	@for name in prune_coverage prune_scaling prune_accuracy; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## Remove what make created here (not the server in the user's cache)

@@ -300,6 +300,7 @@ class _Run:
             requests=requests,
             batch=load.batch,
             pid=server.pid,
+            metrics_url=server.metrics_url,
             patience=Patience(is_alive=server.alive),
         )
 
