@@ -1,12 +1,14 @@
-"""Sensitivity: the error that the readers of a group make when some of its channels are gone.
+"""Sensitivity: the error that a model makes when some channels of one group are gone.
 
-Measured on calibration samples, with the remaining weights refitted, as a share of the variance
-of the values that the readers contribute to. One pass gives it for every number of channels.
+Measured on calibration samples, with the weights of the readers refitted. One pass over them
+gives the error of the readers for every number of channels; what that does to the outputs of the
+model is measured once, for half of the channels, and the whole curve is scaled by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +17,8 @@ from trimton.transforms.graph.edit import Array
 from trimton.transforms.prune.activations import batches
 from trimton.transforms.prune.groups import Group, Prunable
 from trimton.transforms.prune.index_space import Indices
-from trimton.transforms.prune.refit.elimination import Elimination, Reader, eliminate
+from trimton.transforms.prune.refit.damage import Damage
+from trimton.transforms.prune.refit.elimination import Elimination, Reader, eliminate, half
 from trimton.transforms.prune.refit.features import (
     feature_channels,
     is_linear,
@@ -33,6 +36,15 @@ _MOMENT_BYTES = 2**30
 _RIDGE = 1e-4
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """``covariance`` and ``mean`` of features, ``variance`` of what the layer contributes to."""
+
+    covariance: Array
+    mean: Array
+    variance: float
+
+
 def sensitivities(
     model: ir.Model,
     found: Prunable,
@@ -41,10 +53,12 @@ def sensitivities(
 ) -> list[Elimination | None]:
     """For each group what its elimination costs, in the best or the given order of its sets.
 
+    Errors are mean squares of the outputs as shares of their variance.
     None for a group that no linear layer reads. ``found`` must belong to this very model. Raises
     InputError where the model cannot be run on ``samples``.
     """
     readers = [_readers(group, found) for group in found.groups]
+    damage = Damage(model, samples)
     results: list[Elimination | None] = [None] * len(readers)
     for numbers in _portions(readers):
         layers = {id(layer): layer for number in numbers for layer in readers[number]}
@@ -54,8 +68,27 @@ def sensitivities(
             parts = [_reader(layer, group, found, measured[id(layer)]) for layer in readers[number]]
             if parts:
                 order = None if orders is None else orders[number]
-                results[number] = eliminate(parts, order)
+                found_best = eliminate(parts, order)
+                results[number] = _scaled(found_best, readers[number], measured, damage)
     return results
+
+
+def _scaled(
+    elimination: Elimination,
+    layers: Sequence[Layer],
+    measured: Mapping[int, _Measured],
+    damage: Damage,
+) -> Elimination:
+    """``elimination`` with errors of the model's outputs instead of its readers'."""
+    shifts = [
+        measured[id(layer)].mean @ (weight_matrix(layer) - weights)
+        for layer, weights in zip(layers, elimination.halfway, strict=True)
+    ]
+    done = damage.of(layers, elimination.halfway, shifts)
+    own = float(elimination.errors[half(len(elimination.errors)) - 1])
+    if not done > 0 or not own > 0:
+        return elimination
+    return Elimination(elimination.order, elimination.errors * (done / own))
 
 
 def _readers(group: Group, found: Prunable) -> list[Layer]:
@@ -93,8 +126,8 @@ def _portions(readers: Sequence[Sequence[Layer]]) -> Iterator[list[int]]:
 
 def _measure(
     model: ir.Model, layers: Sequence[Layer], samples: Mapping[str, Array]
-) -> dict[int, tuple[Array, float]]:
-    """By layer the covariance of its features and the variance of what it contributes to."""
+) -> dict[int, _Measured]:
+    """By layer what its readers need to know."""
     targets = {id(layer): contribution(layer.node.outputs[0]).name or "" for layer in layers}
     reads = {id(layer): layer.activation.name or "" for layer in layers}
     taps = Taps(model, [*targets.values(), *reads.values()])
@@ -112,11 +145,14 @@ def _measure(
             )
             old = sums.get(key)
             sums[key] = own if old is None else (old[0] + own[0], old[1] + own[1])
-    return {key: (x.covariance(_RIDGE)[0], y.variance()) for key, (x, y) in sums.items()}
+    return {
+        key: _Measured(x.covariance(_RIDGE)[0], x.x / x.count, y.variance())
+        for key, (x, y) in sums.items()
+    }
 
 
-def _reader(layer: Layer, group: Group, found: Prunable, measured: tuple[Array, float]) -> Reader:
+def _reader(layer: Layer, group: Group, found: Prunable, measured: _Measured) -> Reader:
     columns = _columns(layer, group, found)
     if columns is None:
         raise ValueError("the layer does not read the group")
-    return Reader(measured[0], weight_matrix(layer), columns, measured[1])
+    return Reader(measured.covariance, weight_matrix(layer), columns, measured.variance)

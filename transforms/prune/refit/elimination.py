@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import dgemm
 
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.prune.index_space import Indices
@@ -36,10 +37,14 @@ class Reader:
 
 @dataclass(frozen=True)
 class Elimination:
-    """``order`` [sets], the first to go first; ``errors`` [sets], the error when each is gone."""
+    """``order`` [sets], the first to go first; ``errors`` [sets], the error when each is gone.
+
+    ``halfway`` are the weights of each reader [features, outputs] when half of the sets are gone.
+    """
 
     order: Indices
     errors: Array
+    halfway: tuple[Array, ...] = ()
 
 
 def eliminate(readers: Sequence[Reader], order: Indices | None = None) -> Elimination:
@@ -49,6 +54,7 @@ def eliminate(readers: Sequence[Reader], order: Indices | None = None) -> Elimin
     is_gone = np.zeros(sets, bool)
     chosen: list[int] = []
     errors: list[float] = []
+    halfway: tuple[Array, ...] = ()
     for step in range(sets):
         rises = np.where(is_gone, np.inf, sum(state.rises(~is_gone) for state in states))
         worst = int(np.argmin(rises)) if order is None else int(order[step])
@@ -57,7 +63,14 @@ def eliminate(readers: Sequence[Reader], order: Indices | None = None) -> Elimin
         is_gone[worst] = True
         chosen.append(worst)
         errors.append((errors[-1] if errors else 0.0) + float(rises[worst]))
-    return Elimination(np.array(chosen, np.int64), np.array(errors))
+        if len(chosen) == half(sets):
+            halfway = tuple(state.weights.copy() for state in states)
+    return Elimination(np.array(chosen, np.int64), np.array(errors), halfway)
+
+
+def half(sets: int) -> int:
+    """How many sets are gone halfway."""
+    return max(1, sets // 2)
 
 
 class _State:
@@ -66,8 +79,9 @@ class _State:
     def __init__(self, reader: Reader) -> None:
         factor = cho_factor(reader.covariance, check_finite=False)
         identity = np.eye(len(reader.covariance))
-        self._inverse: Array = cho_solve(factor, identity, check_finite=False)
-        self._weights: Array = reader.weights.astype(np.float64)
+        inverse = cho_solve(factor, identity, check_finite=False)
+        self._inverse: Array = np.asfortranarray(inverse)
+        self.weights: Array = reader.weights.astype(np.float64)
         self._columns = reader.columns
         self._variance = reader.variance
 
@@ -75,7 +89,7 @@ class _State:
         """The rise of the error were each set to go next, [sets]; 0 for those that are gone."""
         columns = self._columns[is_left]
         blocks = self._inverse[columns[:, :, None], columns[:, None, :]]
-        own = self._weights[columns]
+        own = self.weights[columns]
         rises = np.zeros(len(self._columns))
         rises[is_left] = np.einsum("sfo,sfo->s", own, np.linalg.solve(blocks, own))
         return rises / self._variance
@@ -85,5 +99,6 @@ class _State:
         columns = self._columns[number]
         across = self._inverse[:, columns]
         part = np.linalg.solve(across[columns], across.T)
-        self._weights -= part.T @ self._weights[columns]
-        self._inverse -= across @ part
+        self.weights -= part.T @ self.weights[columns]
+        # In place, without a matrix for the product: this is where the time goes.
+        self._inverse = dgemm(-1.0, across, part, 1.0, self._inverse, overwrite_c=True)
