@@ -12,7 +12,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import onnx_ir as ir
@@ -30,9 +29,9 @@ Feed = Mapping[str, Array]
 # A copy of the model whose groups keep so many sets, whichever: as fast as any other such copy.
 Trial = Callable[[Sequence[int]], ir.Model]
 
-_PROFILED_RUNS = 40
+_PROFILED_RUNS = 100
 _WARM_UP_RUNS = 10
-_PAIRS = 300
+_PAIRS = 1000
 _LEAST_PAIRS = 15
 _PAIRS_SECONDS = 2.0
 # What ONNX Runtime appends to the names of nodes that it rewrites, and to all in a profile.
@@ -64,19 +63,27 @@ def time_model(model: ir.Model, found: Prunable, trial: Trial, feed: Feed) -> Co
 
 
 def speedup(model: ir.Model, other: ir.Model, feed: Feed) -> float:
-    """How many times ``other`` is as fast as ``model``: the median of interleaved pairs of runs."""
-    sessions = [open_session(each, optimise=True) for each in (model, other)]
+    """How many times ``other`` is as fast as ``model``, from interleaved runs of both.
+
+    The lower quartiles of both times are compared: what else runs on the machine only adds.
+    """
+    sessions = [open_session(each, optimise=True, stop_spinning=True) for each in (model, other)]
     for session in sessions:
         for _ in range(_WARM_UP_RUNS):
             run(session, feed)
-    ratios: list[float] = []
+    seconds: tuple[list[float], list[float]] = ([], [])
     start = time.perf_counter()
-    while len(ratios) < _LEAST_PAIRS or (
-        len(ratios) < _PAIRS and time.perf_counter() - start < _PAIRS_SECONDS
+    while len(seconds[0]) < _LEAST_PAIRS or (
+        len(seconds[0]) < _PAIRS and time.perf_counter() - start < _PAIRS_SECONDS
     ):
-        first, second = (_seconds(session, feed) for session in sessions)
-        ratios.append(first / second)
-    return median(ratios)
+        for session, times in zip(sessions, seconds, strict=True):
+            times.append(_seconds(session, feed))
+    return _undisturbed(seconds[0]) / _undisturbed(seconds[1])
+
+
+def _undisturbed(times: Sequence[float]) -> float:
+    """The lower quartile."""
+    return float(np.quantile(times, 0.25))
 
 
 def first_sample(model: ir.Model, samples: Feed) -> Feed:
@@ -113,7 +120,7 @@ def _names(node: ir.Node | None) -> Iterator[str]:
 
 
 def _kernel_times(model: ir.Model, feed: Feed) -> dict[str, float]:
-    """The median time of every kernel in microseconds, by the name of its node."""
+    """The time of every kernel in microseconds, by the name of its node."""
     with tempfile.TemporaryDirectory(prefix="trimton-") as folder:
         session = open_session(model, optimise=True, profile=Path(folder) / "profile")
         for _ in range(_PROFILED_RUNS):
@@ -124,7 +131,7 @@ def _kernel_times(model: ir.Model, feed: Feed) -> dict[str, float]:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
             name = event["name"].removesuffix(_KERNEL).removesuffix(_REWRITTEN)
             durations[name].append(event["dur"])
-    return {name: median(times) for name, times in durations.items()}
+    return {name: _undisturbed(times) for name, times in durations.items()}
 
 
 def _seconds(session: ort.InferenceSession, feed: Feed) -> float:
