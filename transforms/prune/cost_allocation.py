@@ -33,6 +33,10 @@ class Problem:
         """Every group keeps all its sets."""
         return [len(group.sets) for group in self.groups]
 
+    def smallest(self) -> list[int]:
+        """Every group keeps as few as it may."""
+        return [self.counts(number)[0] for number in range(len(self.groups))]
+
     def loss(self, number: int, kept: int) -> float:
         """The error of the readers of one group."""
         elimination = self.losses[number]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from trimton.core.errors import InputError
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.prune.cost_allocation import Problem, least_loss
 from trimton.transforms.prune.cost_profile import (
@@ -71,7 +72,8 @@ def _reach_speedup(
     feed = first_sample(work, samples)
     model = time_model(work, problem.found, trial, feed)
     whole = model.cost(problem.groups, problem.whole())
-    aim = whole / target
+    least = model.cost(problem.groups, problem.smallest())
+    aim = max(least, whole / target)
     best: Goal | None = None
     for _ in range(_CORRECTIONS):
         kept = least_loss(problem, model, aim)
@@ -80,9 +82,13 @@ def _reach_speedup(
         best = goal if best is None else _better(best, goal)
         if target <= reached <= target * (1 + _TOLERANCE):
             break
-        aim *= reached / (target * (1 + _TOLERANCE / 2))
-    if best is None:
-        raise ValueError("at least one correction is made")
+        aim = max(least, aim * reached / (target * (1 + _TOLERANCE / 2)))
+    if best is None or best.reached < target * (1 - _TOLERANCE):
+        fastest = 1.0 if best is None else best.reached
+        raise InputError(
+            f"target speedup {target:g}: is out of reach; the fastest cut tried runs {fastest:.2f} "
+            f"times as fast as the model on this machine."
+        )
     return best
 
 

@@ -22,8 +22,8 @@ from trimton.transforms.prune.refit.elimination import Elimination
 
 ModelMaker = Callable[..., ir.Model]
 
-CHAIN = """g (float[1,3,16,16] x, float[32,3,3,3] a, float[24,32,3,3] b, float[4,24,3,3] c)
-  => (float[1,4,10,10] y) {
+CHAIN = """g (float[1,3,40,40] x, float[32,3,3,3] a, float[24,32,3,3] b, float[4,24,3,3] c)
+  => (float[1,4,34,34] y) {
   h = Conv(x, a)
   i = Relu(h)
   j = Conv(i, b)
@@ -41,7 +41,7 @@ def chain(make_model: ModelMaker) -> ir.Model:
     return make_model(CHAIN, **weights)
 
 
-SAMPLES = {"x": np.random.default_rng(1).standard_normal((48, 3, 16, 16)).astype(np.float32)}
+SAMPLES = {"x": np.random.default_rng(1).standard_normal((48, 3, 40, 40)).astype(np.float32)}
 
 
 def trial(model: ir.Model, kept: list[int]) -> ir.Model:
@@ -125,6 +125,11 @@ def test_a_speedup_is_measured_and_reported(chain: ir.Model) -> None:
     (step,) = [step for step in report.steps if step.name == "allocate"]
     assert step.detail["kind"] == "measured speed-up"
     assert step.detail["reached"] > 0
+
+
+def test_a_speedup_out_of_reach_names_the_fastest(chain: ir.Model) -> None:
+    with pytest.raises(InputError, match=r"target speedup 1000: is out of reach; the fastest"):
+        prune(chain, PruneSettings(target_speedup=1000, allocation="cost"), SAMPLES)
 
 
 @pytest.mark.parametrize(
