@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--window", type=float, default=1.0, help="seconds")
     options = parser.parse_args()
-    screen = Console()
+    screen = Console(width=110)
     hardware = describe()
     screen.print(
         f"{hardware.cpu_model}, {hardware.cores} cores, {', '.join(hardware.instruction_sets)}"

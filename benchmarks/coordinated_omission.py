@@ -143,7 +143,7 @@ def theirs(running: TrivialServer) -> list[float]:
 
 
 def main() -> None:
-    screen = Console()
+    screen = Console(width=110)
     table = Table("milliseconds", box=None)
     for percentile in PERCENTILES:
         table.add_column(f"p{percentile}", justify="right")

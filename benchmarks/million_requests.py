@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=1_000_000)
     options = parser.parse_args()
-    screen = Console()
+    screen = Console(width=110)
     table = Table("mode", "answered", "failed", "s", "RSS MiB over time", "growth", box=None)
     for name, run in MODES.items():
         with answering_server() as address:

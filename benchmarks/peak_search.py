@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=25.0, help="p99 in milliseconds")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    screen = Console()
+    screen = Console(width=110)
     objective = Objective(options.limit)
     table = Table(
         "peak requests/s", "search", "s", "sweep", "s", "peak ratio", "time ratio", box=None

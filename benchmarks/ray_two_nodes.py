@@ -147,7 +147,7 @@ def counted(way: LoadSource, run: Callable[[], Tally]) -> Outcome:
 
 def report(rows: list[tuple[str, str, Outcome, Outcome]], nodes: tuple[str, ...]) -> None:
     """Print what was found."""
-    console = Console()
+    console = Console(width=110)
     console.print(f"{len(nodes)} actors on {len(set(nodes))} Ray nodes")
     table = Table("load", "by", "requests/s", "p50 ms", "answers", "at the server")
     for protocol, kind, *both in rows:

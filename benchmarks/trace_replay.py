@@ -84,7 +84,7 @@ def main() -> None:
             f"{chance:.4f}",
             *(f"{gap.mean() / 1000:.1f}" for gap in gaps),
         )
-    screen = Console()
+    screen = Console(width=110)
     screen.print(f"{len(scheduled)} Poisson arrivals at {options.rate:g}/s")
     screen.print(table)
 
