@@ -18,7 +18,7 @@ from trimton.transforms.graph.edit import Array, constant
 from trimton.transforms.prune.ties import Layer
 
 # A fit of n features sees about this many rows for each of them.
-_ROWS_PER_FEATURE = 16
+_ROWS_PER_FEATURE = 32
 
 
 @dataclass(frozen=True)
