@@ -1,6 +1,6 @@
 """Encoding: how the floats of one tensor become integers, and back.
 
-``q = clip(round_half_even(x / scale) + zero_point, low, high)`` and ``x' = (q - zero_point) * scale``.
+``q = clip(round_half_even(x / scale) + zero_point, low, high)``, ``x' = (q - zero_point) * scale``.
 Source: ONNX operators QuantizeLinear and DequantizeLinear.
 """
 
