@@ -75,7 +75,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Contest:
-    """All complete pairs of rounds for one model, protocol and concurrency; ``asked`` were to be."""
+    """The complete pairs, of ``asked`` rounds, for one model, protocol and concurrency."""
 
     model: str
     protocol: Protocol
