@@ -123,14 +123,14 @@ class _Run:
             key |= {
                 "steps": [step.model_dump() for step in steps],
                 "calibration": self.digests["calibration"],
-                "int8_dot_product": self.hardware.int8_dot_product,
+                "instruction_sets": self.hardware.instruction_sets,
                 "versions": self.versions,
             }
         folder = self._folder(name)
 
         def make() -> Json:
             self.progress(f"making {name}", 0, 0)
-            context = TransformContext(self.inputs.calibration, self.hardware.int8_dot_product)
+            context = TransformContext(self.inputs.calibration, self.hardware.instruction_sets)
             model, reports = apply_steps(
                 self.inputs.model, list(steps), context, f"variant {name!r}"
             )

@@ -68,10 +68,21 @@ class QuantizeStep(Settings):
         99.99, gt=50, le=100, description="For calibration_method percentile."
     )
     per_channel: bool = Field(True, description="One weight scale for each output channel.")
-    target: Literal["auto", "avx2", "vnni"] = Field(
+    target: Literal[
         "auto",
-        description="Kernels to quantise for: avx2 keeps weights at 7 bits so that 16-bit sums "
-        "cannot saturate, vnni uses 8; auto takes what this machine has.",
+        "amx",
+        "avx512_vnni",
+        "avx_vnni",
+        "arm_dotprod",
+        "avx512",
+        "avx2",
+        "tensorrt",
+        "cuda",
+        "vnni",
+    ] = Field(
+        "auto",
+        description="Kernels to quantise for; auto takes those of this machine, vnni means "
+        "avx512_vnni.",
     )
     exclude: list[str] = Field(
         default_factory=list, description="Names of nodes that stay in float; * matches any text."

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Literal
 
 import onnx_ir as ir
 
@@ -15,20 +14,22 @@ from trimton.plugin.samples import Samples
 from trimton.transforms.fuse import fuse
 from trimton.transforms.prune import prune
 from trimton.transforms.quantize import QuantizeSettings, quantize
-from trimton.transforms.quantize.settings import Target
+from trimton.transforms.quantize.targets import target_of_processor
 from trimton.transforms.report import TransformReport
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class TransformContext:
     """What transforms may use besides the model.
 
-    ``int8_dot_product`` says whether this machine's CPU multiplies 8-bit values without
-    saturation; it decides what ``target: auto`` means.
+    ``instruction_sets`` are those of this machine's CPU (see trimton.perf.hardware); they decide
+    what ``target: auto`` means.
     """
 
     calibration: Samples | None
-    int8_dot_product: bool
+    instruction_sets: tuple[str, ...]
 
 
 Transformed = tuple[ir.Model, TransformReport]
@@ -81,14 +82,12 @@ def _(step: QuantizeStep, model: ir.Model, context: TransformContext) -> Transfo
         calibration_method=step.calibration_method,
         percentile=step.percentile,
         per_channel=step.per_channel,
-        target=resolve_target(step.target, context.int8_dot_product),
+        target=resolve_target(step.target, context.instruction_sets),
         exclude=tuple(step.exclude),
     )
     return quantize(model, context.calibration.inputs, settings)
 
 
-def resolve_target(target: Literal["auto", "avx2", "vnni"], int8_dot_product: bool) -> Target:
-    """The kernels that ``auto`` means on this machine."""
-    if target != "auto":
-        return target
-    return "vnni" if int8_dot_product else "avx2"
+def resolve_target(name: str, instruction_sets: Collection[str]) -> str:
+    """The target that ``name`` means on a machine with these instruction sets."""
+    return target_of_processor(instruction_sets).name if name == AUTO else name

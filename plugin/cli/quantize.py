@@ -19,14 +19,6 @@ class Method(StrEnum):
     ENTROPY = "entropy"
 
 
-class TargetName(StrEnum):
-    """Which kernels to quantise for."""
-
-    AUTO = "auto"
-    AVX2 = "avx2"
-    VNNI = "vnni"
-
-
 def command(
     source: Annotated[Path, typer.Argument(metavar="IN", help="The float model (.onnx).")],
     result: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the int8 model.")],
@@ -50,12 +42,13 @@ def command(
         bool, typer.Option(help="One weight scale for each output channel.")
     ] = True,
     target: Annotated[
-        TargetName,
+        str,
         typer.Option(
-            help="avx2: 7-bit weights, safe where 16-bit sums saturate; vnni: 8-bit weights; "
-            "auto: what this machine has."
+            metavar="NAME",
+            help="Kernels to quantise for: amx, avx512_vnni, avx_vnni, arm_dotprod, avx512, avx2, "
+            "tensorrt, or auto, which takes those of this machine.",
         ),
-    ] = TargetName.AUTO,
+    ] = "auto",
     exclude: Annotated[
         list[str] | None,
         typer.Option(metavar="NODE", help="Leave this node in float (repeatable, * matches all)."),
@@ -80,7 +73,7 @@ def command(
         calibration_method=method.value,
         percentile=percentile,
         per_channel=per_channel,
-        target=resolve_target(target.value, describe().int8_dot_product),
+        target=resolve_target(target, describe().instruction_sets),
         exclude=tuple(exclude or ()),
     )
     with progress() as shown:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 CalibrationMethod = Literal["minmax", "percentile", "entropy"]
-Target = Literal["avx2", "vnni"]
 
 
 @dataclass(frozen=True)
@@ -16,14 +15,13 @@ class QuantizeSettings:
     ``calibration_method`` chooses activation ranges from the samples: their extremes, the range
     that holds ``percentile`` percent of the values, or the one of least Kullback-Leibler
     divergence. ``per_channel`` gives each output channel of a weight its own scale. ``target``
-    names the kernels: "vnni" takes 8-bit weights; "avx2" stands for CPUs without 8-bit dot
-    products, whose 16-bit sums saturate, and takes 7. ``exclude`` are node names (``*`` matches
+    names the kernels (see targets). ``exclude`` are node names (``*`` matches
     any text) that stay in float. ``batch`` samples run at once during calibration.
     """
 
     calibration_method: CalibrationMethod = "minmax"
     percentile: float = 99.99
     per_channel: bool = True
-    target: Target = "avx2"
+    target: str = "avx2"
     exclude: tuple[str, ...] = ()
     batch: int = 16

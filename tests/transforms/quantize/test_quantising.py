@@ -104,7 +104,7 @@ def test_the_report_counts_what_is_quantised_and_says_why_the_rest_is_not() -> N
         "Relu": 2,
     }
     assert [(s.what, s.why) for s in report.skipped] == [
-        ("Softmax softmax", "ONNX Runtime's CPU provider has no 8-bit kernel for it")
+        ("Softmax softmax", "avx2 has no 8-bit kernel for it")
     ]
 
 

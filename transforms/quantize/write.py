@@ -1,0 +1,241 @@
+"""Writing a placement into a graph in the QDQ form.
+
+A value ``v`` that is read in integers gets ``v -> QuantizeLinear -> DequantizeLinear``, and its
+readers read the result; the runtime fuses the pairs around an operator into an 8-bit kernel. A
+weight is stored as integers behind a DequantizeLinear, a bias as int32 with the scale of the
+sums, that of the activation times that of the weight. Rows of a table are looked up as integers
+and dequantised afterwards.
+
+Source: ONNX operators QuantizeLinear and DequantizeLinear (operator set 13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from trimton.transforms.graph.edit import Editor, constant_array
+from trimton.transforms.quantize.encoding import LIMITS, Array, Encoding
+from trimton.transforms.quantize.sites import Placement, WeightSite
+
+Weights = Mapping[str, tuple[Array, Encoding]]
+
+# A bias may use this much of int32: the sums are added to it.
+BIAS_LIMIT = 2**30
+
+
+def write(
+    model: ir.Model,
+    placement: Placement,
+    encodings: Mapping[str, Encoding],
+    weights: Weights,
+    *,
+    integer_bias: bool = True,
+) -> None:
+    """Quantise ``model`` in place as ``placement`` says.
+
+    ``encodings`` has one for every value of the placement's activations, ``weights`` the integers
+    and the encoding of every constant of its weights, both by name. ``integer_bias`` stores
+    biases in int32 (see bias_fits).
+    """
+    writer = _Writer(model, placement, encodings, weights)
+    writer.write_weights(integer_bias)
+    writer.write_activations()
+    writer.drop_unused_constants()
+
+
+class _Writer:
+    def __init__(
+        self,
+        model: ir.Model,
+        placement: Placement,
+        encodings: Mapping[str, Encoding],
+        weights: Weights,
+    ) -> None:
+        self._graph = model.graph
+        self._editor = Editor(model)
+        self._placement, self._encodings, self._weights = placement, encodings, weights
+        self._nodes = {node.name: node for node in model.graph if node.name in placement.nodes}
+        self._values = {v.name: v for v in model.graph.inputs if v.name} | {
+            output.name: output for node in model.graph for output in node.outputs if output.name
+        }
+        self._written: dict[str, ir.Value] = {}
+        self._parameters: dict[int, tuple[ir.Value, ir.Value]] = {}
+
+    def write_weights(self, integer_bias: bool) -> None:
+        for site in self._placement.weights:
+            node = self._nodes[site.layer]
+            integers, encoding = self._weights[site.value]
+            index = _index(node, site.value)
+            if node.op_type == "Gather" and index == 0:
+                self._write_table(node, integers, encoding)
+                continue
+            node.replace_input_with(index, self._dequantised(site.value, integers, encoding, node))
+            if integer_bias and site.bias is not None and site.activation is not None:
+                self._write_bias(node, site, encoding, self._encodings[site.activation])
+
+    def write_activations(self) -> None:
+        for site in self._placement.activations:
+            encoding = self._encodings[site.values[0]]
+            for name in site.values:
+                self._quantise(self._values[name], encoding)
+
+    def drop_unused_constants(self) -> None:
+        for name, value in list(self._graph.initializers.items()):
+            if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+                del self._graph.initializers[name]
+
+    def _quantise(self, value: ir.Value, encoding: Encoding) -> None:
+        """Send ``value`` through integers for those that read it in integers.
+
+        Where it comes out of an 8-bit kernel there is nothing else to read.
+        """
+        producer = value.producer()
+        is_integer = producer is not None and producer.name in self._nodes
+        users = [
+            (node, index)
+            for node, index in value.uses()
+            if is_integer or (node.name in self._nodes and node.graph is self._graph)
+        ]
+        name = value.name or ""
+        scale, zero_point = self._scale(name, encoding)
+        quantised = self._node("QuantizeLinear", name, [value, scale, zero_point], encoding.dtype)
+        result = self._node(
+            "DequantizeLinear", name, [quantised, scale, zero_point], ir.DataType.FLOAT
+        )
+        for made in (quantised, result):
+            made.shape = value.shape
+        if producer is None:
+            before = next(iter(self._graph))
+            self._graph.insert_before(before, [_producer(quantised), _producer(result)])
+        else:
+            self._graph.insert_after(producer, [_producer(quantised), _producer(result)])
+        for node, index in users:
+            node.replace_input_with(index, result)
+        if is_integer and value.is_graph_output():
+            place = list(self._graph.outputs).index(value)
+            value.name, result.name = self._editor.fresh_name(f"{name}_float"), name
+            self._graph.outputs[place] = result
+
+    def _dequantised(
+        self, name: str, integers: Array, encoding: Encoding, before: ir.Node
+    ) -> ir.Value:
+        """The floats of a constant that is stored as integers, made ahead of ``before``."""
+        if name not in self._written:
+            stored = self._editor.add_constant(self._graph, f"{name}_quantized", integers)
+            scale, zero_point = self._scale(name, encoding)
+            inputs = [stored, scale, zero_point]
+            result = self._node("DequantizeLinear", name, inputs, ir.DataType.FLOAT, encoding.axis)
+            result.shape = stored.shape
+            self._graph.insert_before(before, _producer(result))
+            self._written[name] = result
+        return self._written[name]
+
+    def _write_table(self, node: ir.Node, integers: Array, encoding: Encoding) -> None:
+        name = node.inputs[0].name or "" if node.inputs[0] is not None else ""
+        key = f"{name}_quantized"
+        if key not in self._written:
+            self._written[key] = self._editor.add_constant(self._graph, key, integers)
+        node.replace_input_with(0, self._written[key])
+        rows = node.outputs[0]
+        scale, zero_point = self._scale(name, encoding)
+        axis = None if encoding.axis is None else -1
+        inputs = [rows, scale, zero_point]
+        result = self._node("DequantizeLinear", name, inputs, ir.DataType.FLOAT, axis)
+        result.shape = rows.shape
+        self._graph.insert_after(node, _producer(result))
+        reader = _producer(result)
+        rows.type = ir.TensorType(encoding.dtype)
+        for user, index in tuple(rows.uses()):
+            if user is not reader:
+                user.replace_input_with(index, result)
+        old = rows.name or name
+        rows.name, result.name = self._editor.fresh_name(f"{old}_quantized"), old
+        self._values[old] = result
+        if rows.is_graph_output():
+            self._graph.outputs[list(self._graph.outputs).index(rows)] = result
+
+    def _write_bias(
+        self, node: ir.Node, site: WeightSite, weight: Encoding, activation: Encoding
+    ) -> None:
+        index = _index(node, site.bias or "")
+        bias = constant_array(node.inputs[index])
+        if bias is None:
+            raise ValueError(f"the bias of {site.layer} is no constant")
+        floats = bias.reshape(-1)
+        scale = np.asarray(activation.scale * weight.scale, np.float32)
+        axis = None if scale.ndim == 0 else 0
+        encoding = Encoding(ir.DataType.INT32, scale, np.zeros(scale.shape, np.int32), axis)
+        name = self._editor.fresh_name(f"{site.bias}_of_{site.layer}")
+        integers = encoding.quantise(floats.astype(np.float64))
+        node.replace_input_with(index, self._dequantised(name, integers, encoding, node))
+
+    def _scale(self, name: str, encoding: Encoding) -> tuple[ir.Value, ir.Value]:
+        """The constants of ``encoding``; those who share it share them."""
+        if id(encoding) not in self._parameters:
+            scale = np.asarray(encoding.scale, np.float32)
+            zero_point = np.asarray(encoding.zero_point, encoding.dtype.numpy())
+            self._parameters[id(encoding)] = (
+                self._editor.add_constant(self._graph, f"{name}_scale", scale),
+                self._editor.add_constant(self._graph, f"{name}_zero_point", zero_point),
+            )
+        return self._parameters[id(encoding)]
+
+    def _node(
+        self,
+        op_type: str,
+        name: str,
+        inputs: list[ir.Value],
+        dtype: ir.DataType,
+        axis: int | None = None,
+    ) -> ir.Value:
+        """The output of a new node, which is in no graph yet."""
+        suffix = "quantized" if op_type == "QuantizeLinear" else "dequantized"
+        output = ir.Value(
+            name=self._editor.fresh_name(f"{name}_{suffix}"), type=ir.TensorType(dtype)
+        )
+        attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
+        label = self._editor.fresh_name(f"{name}_{op_type}")
+        ir.Node("", op_type, inputs, attributes, outputs=[output], name=label)
+        return output
+
+
+def smallest_weight_scale(bias: Array, activation: Encoding) -> Array:
+    """The smallest weight scales with which ``bias`` [channels] fits into int32."""
+    smallest: Array = np.abs(bias).reshape(-1).astype(np.float64) / (
+        BIAS_LIMIT * float(activation.scale)
+    )
+    return smallest.astype(np.float32)
+
+
+def minmax_encoding(low: float, high: float, dtype: ir.DataType, symmetric: bool) -> Encoding:
+    """The encoding of ``dtype`` (8 bits) whose range holds [low, high] and zero."""
+    bottom, top = LIMITS[dtype]
+    low, high = min(low, 0.0), max(high, 0.0)
+    if symmetric:
+        span = max(-low, high) / ((top - bottom) // 2)
+        middle = (top + bottom + 1) // 2
+        return Encoding(dtype, _scale_of(span), np.asarray(middle, dtype.numpy()))
+    scale = _scale_of((high - low) / (top - bottom))
+    zero_point = np.clip(np.rint(bottom - low / float(scale)), bottom, top)
+    return Encoding(dtype, scale, np.asarray(zero_point, dtype.numpy()))
+
+
+def _scale_of(step: float) -> Array:
+    return np.asarray(step if step > np.finfo(np.float32).tiny else 1.0, np.float32)
+
+
+def _index(node: ir.Node, name: str) -> int:
+    for index, value in enumerate(node.inputs):
+        if value is not None and value.name == name:
+            return index
+    raise ValueError(f"{node.name} does not read {name}")
+
+
+def _producer(value: ir.Value) -> ir.Node:
+    node = value.producer()
+    if node is None:
+        raise ValueError(f"{value.name} is made by no node")
+    return node
