@@ -56,10 +56,21 @@ class Kernel:
         """The inputs of ``node`` that are numbers to compute with."""
         return tuple(range(len(node.inputs))) if self.numbers is None else self.numbers
 
+    def order_in(self, node: ir.Node) -> str | None:
+        """The order of summation in ``node``: a depthwise convolution adds in 32 bits."""
+        return None if _is_depthwise(node) else self.order
+
     def role_in(self, node: ir.Node) -> Role:
         """The role for ``node``: looking up in a constant is no move."""
         is_table = self.role is Role.MOVE and constant(input_at(node, 0)) is not None
         return Role.TABLE if is_table else self.role
+
+
+def _is_depthwise(node: ir.Node) -> bool:
+    """Whether ``node`` is a convolution with one channel in and one out for each group."""
+    weight = constant(input_at(node, 1)) if node.op_type == "Conv" else None
+    groups = node.attributes.get_int("group", 1)
+    return weight is not None and tuple(weight.shape.numpy()[:2]) == (groups, 1) and groups != 1
 
 
 def weight_axis(node: ir.Node, rank: int) -> int | None:

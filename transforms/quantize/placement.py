@@ -178,7 +178,7 @@ class _Placer:
                         value=label,
                         axis=weight_axis(node, len(tensor.shape)),
                         dtype=ir.DataType.INT8,
-                        kernel=kernel.order if self._target.saturates else None,
+                        kernel=kernel.order_in(node) if self._target.saturates else None,
                         activation=None if source is None else source.name,
                         bias=None if bias is None else bias.name,
                     )
