@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +17,8 @@ from trimton.transforms.graph.edit import Array, Editor, constant_array, input_a
 from trimton.transforms.graph.shapes import known_dims
 from trimton.transforms.prune.index_space import Indices
 from trimton.transforms.prune.relations.bounds import slice_bounds
+from trimton.transforms.prune.relations.reduction import reduced_axes
+from trimton.transforms.prune.relations.statistics import mean_factor
 from trimton.transforms.prune.ties import Ties
 
 _SPLIT_WITH_INPUT = 13
@@ -178,6 +181,21 @@ def recurrent(node: ir.Node, kept: Kept, editor: Editor) -> None:
         node.attributes["hidden_size"] = ir.AttrInt64("hidden_size", size)
 
 
+def mean(node: ir.Node, kept: Kept, editor: Editor) -> None:
+    """ReduceSum that a factor makes a mean: it goes over fewer elements."""
+    data = node.inputs[0]
+    axes = reduced_axes(node, kept.ties.rank(data)) or ()
+    before, after = (
+        prod(size(data, axis) or 0 for axis in axes) for size in (kept.ties.size, kept.size)
+    )
+    found = mean_factor(node, before)
+    if found is None or not after or before == after:
+        return
+    user, index, factor = found
+    ratio = before / after if user.op_type == "Mul" else after / before
+    editor.set_constant(user, index, (factor * ratio).astype(factor.dtype), "mean_factor")
+
+
 def heads(node: ir.Node, kept: Kept, editor: Editor) -> None:
     """Attention: the number of heads; the scale stays what it was, it belongs to their width."""
     before, after = kept.ties.size(node.outputs[0], 2), kept.size(node.outputs[0], 2)
@@ -200,6 +218,8 @@ REWRITES: Mapping[str, Rewrite] = {
     "LSTM": recurrent,
     "MultiHeadAttention": heads,
     "RNN": recurrent,
+    "ReduceSum": mean,
+    "ReduceSumSquare": mean,
     "Reshape": shaped,
     "Resize": resize,
     "Slice": slice_,

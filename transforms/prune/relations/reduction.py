@@ -9,13 +9,14 @@ import onnx_ir as ir
 from trimton.transforms.graph.edit import constant_array, input_at
 from trimton.transforms.prune.relations.convolution import SPATIAL
 from trimton.transforms.prune.relations.relation import Relation
+from trimton.transforms.prune.relations.statistics import is_statistic
 from trimton.transforms.prune.ties import Ties
 
 
 def reduce(node: ir.Node, ties: Ties) -> None:
     """Reduce*, and ArgMax, ArgMin: axes from an attribute or from the second input."""
     rank = ties.rank(node.inputs[0])
-    axes = _reduced_axes(node, rank)
+    axes = reduced_axes(node, rank)
     if axes is None:
         ties.freeze_node(node, "the axes to reduce are computed")
         return
@@ -23,7 +24,7 @@ def reduce(node: ir.Node, ties: Ties) -> None:
     ties.freeze_value(input_at(node, 1), "it lists axes")
 
 
-def _reduced_axes(node: ir.Node, rank: int) -> Sequence[int] | None:
+def reduced_axes(node: ir.Node, rank: int) -> Sequence[int] | None:
     """The reduced axes, from 0 on; None where they are computed."""
     if node.op_type.startswith("Arg"):
         return [(node.attributes.get_int("axis", 0) or 0) % rank]
@@ -41,10 +42,14 @@ def _reduced_axes(node: ir.Node, rank: int) -> Sequence[int] | None:
 def _reduce_over(node: ir.Node, ties: Ties, axes: Sequence[int]) -> None:
     data, output = node.inputs[0], node.outputs[0]
     keeps_axes = bool(node.attributes.get_int("keepdims", 1))
+    normalises = is_statistic(node)
     position = 0
     for axis in range(ties.rank(data)):
         if axis in axes:
-            ties.freeze(ties.indices(data, axis), f"{node.op_type} goes over it")
+            if normalises:
+                ties.shared_statistics.append(ties.indices(data, axis))
+            else:
+                ties.freeze(ties.indices(data, axis), f"{node.op_type} goes over it")
             position += keeps_axes
             continue
         ties.tie_axes(data, axis, output, position)
