@@ -40,7 +40,7 @@ def compensated_rounding(rows: Array, scale: Array, gram: Array, *, is_paired: b
     order = _order(damped, is_paired)
     factor = _factor(damped[np.ix_(order, order)])
     found = np.empty_like(steps)
-    found[:, order] = _compensate(steps[:, order], factor, is_paired)
+    found[:, order] = _compensate(np.ascontiguousarray(steps.T[order]), factor, is_paired).T
     is_better = _loss(found - steps, gram) < _loss(plain - steps, gram)
     return np.where(is_better[:, None], found, plain)
 
@@ -92,54 +92,52 @@ def _factor(gram: Array) -> Array:
 
 
 def _compensate(steps: Array, factor: Array, is_paired: bool) -> Array:
-    """Round ``steps`` [outputs, terms], which are spent on it, from the first term to the last."""
+    """Round ``steps`` [terms, outputs], which are spent on it, from the first term to the last."""
     made = np.empty_like(steps)
-    terms = steps.shape[1]
-    for start in range(0, terms, _BLOCK):
-        end = min(start + _BLOCK, terms)
-        block = steps[:, start:end]
+    for start in range(0, len(steps), _BLOCK):
+        block = steps[start : start + _BLOCK]
+        end = start + len(block)
         errors = np.empty_like(block)
         inner = factor[start:end, start:end]
-        for k in range(end - start):
+        for k, free in enumerate(block):
             if not is_paired:
-                whole = np.clip(np.rint(block[:, k]), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-            elif k % 2 == 0:
-                whole = _first_of_pair(block, inner, k)
+                whole = np.clip(np.rint(free), -WEIGHT_LIMIT, WEIGHT_LIMIT)
+            elif k % 2:
+                whole = _second_of_pair(free, made[start + k - 1])
+            elif k + 1 == len(block):
+                whole = np.clip(np.rint(free), -WEIGHT_LIMIT, WEIGHT_LIMIT)
             else:
-                whole = _second_of_pair(block[:, k], made[:, start + k - 1])
-            made[:, start + k] = whole
-            errors[:, k] = (block[:, k] - whole) / inner[k, k]
-            block[:, k + 1 :] -= np.outer(errors[:, k], inner[k, k + 1 :])
-        steps[:, end:] -= errors @ factor[start:end, end:]
+                whole = _first_of_pair(free, block[k + 1], inner[k : k + 2, k : k + 2])
+            made[start + k] = whole
+            errors[k] = (free - whole) / inner[k, k]
+            block[k + 1 :] -= np.outer(inner[k, k + 1 :], errors[k])
+        steps[end:] -= factor[start:end, end:].T @ errors
     return made
 
 
-def _second_of_pair(steps: Array, first: Array) -> Array:
-    """The closest integers that do not saturate together with ``first``."""
-    high = np.minimum(WEIGHT_LIMIT, PAIR_LIMIT - np.maximum(first, 0))
-    low = -np.minimum(WEIGHT_LIMIT, PAIR_LIMIT - np.maximum(-first, 0))
-    return np.clip(np.rint(steps), low, high)
-
-
-def _first_of_pair(block: Array, factor: Array, k: int) -> Array:
-    """Integers for term ``k`` that leave its neighbour, after its correction, enough room.
+def _first_of_pair(free: Array, neighbour: Array, factor: Array) -> Array:
+    """Integers for ``free`` that leave its neighbour, after its correction, enough room.
 
     Where the two would saturate they share the limit, at the least of the quadratic that both
-    errors make along that line.
+    errors make along that line. ``factor`` [2, 2] is that of the pair.
     """
-    free = block[:, k]
     whole = np.clip(np.rint(free), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-    if k + 1 == block.shape[1]:
-        return whole
-    share = factor[k, k + 1] / factor[k, k]
-    neighbour = np.rint(block[:, k + 1] - (free - whole) * share)
-    is_over = (whole * neighbour > 0) & (np.abs(whole + neighbour) > PAIR_LIMIT)
+    share = factor[0, 1] / factor[0, 0]
+    other = np.rint(neighbour - (free - whole) * share)
+    is_over = (whole * other > 0) & (np.abs(whole + other) > PAIR_LIMIT)
     if not is_over.any():
         return whole
     sign = np.sign(whole[is_over])
-    a, b = sign * free[is_over], sign * block[is_over, k + 1]
-    weight = (factor[k, k] / factor[k + 1, k + 1]) ** 2
+    a, b = sign * free[is_over], sign * neighbour[is_over]
+    weight = (factor[0, 0] / factor[1, 1]) ** 2
     slope = 1 + share
     best = (a - weight * slope * (b - PAIR_LIMIT - share * a)) / (1 + weight * slope**2)
     whole[is_over] = sign * np.clip(np.rint(best), 1, WEIGHT_LIMIT)
     return whole
+
+
+def _second_of_pair(free: Array, first: Array) -> Array:
+    """The integers closest to ``free`` that do not saturate together with ``first``."""
+    high = np.minimum(WEIGHT_LIMIT, PAIR_LIMIT - np.maximum(first, 0))
+    low = -np.minimum(WEIGHT_LIMIT, PAIR_LIMIT - np.maximum(-first, 0))
+    return np.clip(np.rint(free), low, high)
