@@ -118,6 +118,11 @@ class PruneStep(Settings):
     refit: bool = Field(
         True, description="Refit the layers behind a cut on the calibration samples."
     )
+    statistics: bool = Field(
+        True,
+        description="Estimate means and variances of BatchNormalizations anew on the calibration "
+        "samples.",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> PruneStep:

@@ -86,6 +86,10 @@ def command(
             help="With --data: give layers behind a cut the weights that come closest to IN."
         ),
     ] = True,
+    statistics: Annotated[
+        bool,
+        typer.Option(help="With --data: estimate means and variances of BatchNormalizations anew."),
+    ] = True,
     data: Annotated[
         str | None,
         typer.Option(
@@ -126,6 +130,7 @@ def command(
         min_kept=min_kept,
         fold_constants=fold_constants,
         refit=refit,
+        statistics=statistics,
         seed=seed,
     )
     model = load_model(source)

@@ -18,6 +18,7 @@ from trimton.transforms.prune.proof import output_difference, prove_cut
 from trimton.transforms.prune.refit import Refit, refit, refit_sites
 from trimton.transforms.prune.rewrites import Kept
 from trimton.transforms.prune.settings import PruneSettings
+from trimton.transforms.prune.statistics import Reestimate, normalisation_sites, reestimate
 from trimton.transforms.report import Skipped, Step, TransformReport
 
 
@@ -87,6 +88,7 @@ def _carry_out(
     original, reference = work.clone(), masked(work, kept)
     shifts = _shifts(work, kept, samples) if settings.fold_constants else ()
     sites = refit_sites(work, kept) if settings.refit and samples is not None else ()
+    normalisations = normalisation_sites(work, kept) if settings.statistics else ()
     cut(work, kept)
     unproven = _prove(reference, work, plan)
     editor = Editor(work)
@@ -94,8 +96,24 @@ def _carry_out(
         apply_shift(shift, editor)
     what = "what removed channels gave on average added to a bias"
     folded = (Step("fold-constants", what, len(shifts)),) if shifts else ()
-    refits = refit(original, work, sites, samples) if samples is not None else ()
-    return (*folded, *map(_refitted, refits)), unproven
+    if samples is None:
+        return folded, unproven
+    reestimates = reestimate(original, work, normalisations, samples)
+    refits = refit(original, work, sites, samples)
+    return (*folded, *map(_reestimated, reestimates), *map(_refitted, refits)), unproven
+
+
+def _reestimated(done: Reestimate) -> Step:
+    what = (
+        f"statistics of {done.name} estimated anew: means moved by {done.mean_shift:.2f} standard "
+        f"deviations, variances are {done.variance_ratio:.2f} times what they were"
+    )
+    detail = {
+        "layer": done.name,
+        "mean_shift": done.mean_shift,
+        "variance_ratio": done.variance_ratio,
+    }
+    return Step("statistics", what, 1, detail)
 
 
 def _refitted(done: Refit) -> Step:

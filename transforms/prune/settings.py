@@ -26,7 +26,8 @@ class PruneSettings:
     kernels' block (NCHWc blocks are 8 with AVX2, 16 with AVX-512), and at least ``min_kept``.
     ``fold_constants`` adds what removed channels gave on average to the next bias. ``refit``
     gives the layers behind a cut, where there are samples, the weights that come closest to the
-    original. ``seed`` is that of importance "random".
+    original. ``statistics`` estimates those of BatchNormalizations anew, where there are samples.
+    ``seed`` is that of importance "random".
     Raises InputError for a value that is not one of these.
     """
 
@@ -41,6 +42,7 @@ class PruneSettings:
     target_macs: float | None = None
     target_speedup: float | None = None
     refit: bool = True
+    statistics: bool = True
 
     def __post_init__(self) -> None:
         for name, table in _NAMES.items():
