@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trimton.core.errors import InputError
 
 if TYPE_CHECKING:
+    from trimton.transforms.factorise import FactoriseSettings
     from trimton.transforms.prune import PruneSettings
+    from trimton.transforms.sparsify import SparsifySettings
 
 BASELINE = "baseline"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -142,7 +144,89 @@ class PruneStep(Settings):
             raise ValueError(str(error).rstrip(".")) from error
 
 
-AnyStep = FuseStep | PruneStep | QuantizeStep
+class FactoriseStep(Settings):
+    """Layers at low rank, fitted on the calibration samples; see `trimton factorise`."""
+
+    step: Literal["factorise"] = "factorise"
+    ratio: float | None = Field(
+        None, description="Share of each layer's multiply-accumulates that goes."
+    )
+    energy: float | None = Field(
+        None, description="Instead of ratio: share of each layer's variance that stays."
+    )
+    target_macs: float | None = Field(
+        None, description="Instead of ratio: share of the multiply-accumulates that may stay."
+    )
+    target_speedup: float | None = Field(
+        None, description="Instead of ratio: how many times as fast, measured on this machine."
+    )
+    measure: bool = Field(
+        True, description="Factorise a layer only where that saves time on this machine."
+    )
+    multiple: int = Field(
+        8, ge=1, description="Ranks are a multiple of this, the block of the kernels."
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="Nodes that are left alone; * and ? match."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> FactoriseStep:
+        self.settings()
+        return self
+
+    def settings(self) -> FactoriseSettings:
+        """The transform's settings; ValueError where the options do not fit together."""
+        from trimton.transforms.factorise import FactoriseSettings
+
+        options = self.model_dump(exclude={"step", "exclude"})
+        try:
+            return FactoriseSettings(**options, exclude=tuple(self.exclude))
+        except InputError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+
+
+class SparsifyStep(Settings):
+    """Weights set to zero; see `trimton sparsify`."""
+
+    step: Literal["sparsify"] = "sparsify"
+    pattern: str | None = Field(
+        None, description='"N:M", in quotes: N of M neighbouring input channels stay.'
+    )
+    ratio: float | None = Field(
+        None, description="Instead of pattern: share of each layer's weights that goes."
+    )
+    method: Literal["magnitude", "wanda", "compensated"] = Field(
+        "compensated", description="What chooses the weights that go."
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="Nodes that stay dense; * and ? match."
+    )
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _is_quoted(cls, value: object) -> object:
+        if isinstance(value, int):  # YAML 1.1 reads 2:4 as a number of base 60
+            raise ValueError('must stand in quotes, such as "2:4"')
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SparsifyStep:
+        self.settings()
+        return self
+
+    def settings(self) -> SparsifySettings:
+        """The transform's settings; ValueError where the options do not fit together."""
+        from trimton.transforms.sparsify import SparsifySettings
+
+        options = self.model_dump(exclude={"step", "exclude"})
+        try:
+            return SparsifySettings(**options, exclude=tuple(self.exclude))
+        except InputError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+
+
+AnyStep = FuseStep | PruneStep | FactoriseStep | SparsifyStep | QuantizeStep
 STEPS = tuple(kind.model_fields["step"].default for kind in get_args(AnyStep))
 TransformStep = Annotated[AnyStep, Field(discriminator="step")]
 
@@ -257,7 +341,7 @@ class Recipe(Settings):
         needs_data = [
             name
             for name, variant in self.variants.items()
-            if any(isinstance(step, QuantizeStep) for step in variant.steps)
+            if any(_needs_data(step) for step in variant.steps)
         ]
         if needs_data and self.data.calibration is None:
             raise ValueError(
@@ -272,6 +356,13 @@ class Recipe(Settings):
                     f"policy.limits.{metric}: concurrency {min(unknown)} is not in load.concurrency"
                 )
         return self
+
+
+def _needs_data(step: AnyStep) -> bool:
+    """Whether ``step`` cannot do without calibration samples."""
+    if isinstance(step, SparsifyStep):
+        return step.settings().needs_samples
+    return isinstance(step, (FactoriseStep, QuantizeStep))
 
 
 def recipe_schema() -> str:

@@ -9,13 +9,22 @@ from functools import singledispatch
 import onnx_ir as ir
 
 from trimton.core.errors import InputError
-from trimton.plugin.recipe import AnyStep, FuseStep, PruneStep, QuantizeStep
+from trimton.plugin.recipe import (
+    AnyStep,
+    FactoriseStep,
+    FuseStep,
+    PruneStep,
+    QuantizeStep,
+    SparsifyStep,
+)
 from trimton.plugin.samples import Samples
+from trimton.transforms.factorise import factorise
 from trimton.transforms.fuse import fuse
 from trimton.transforms.prune import prune
 from trimton.transforms.quantize import QuantizeSettings, quantize
 from trimton.transforms.quantize.targets import target_of_processor
 from trimton.transforms.report import TransformReport
+from trimton.transforms.sparsify import sparsify
 
 AUTO = "auto"
 
@@ -73,6 +82,18 @@ def _(step: FuseStep, model: ir.Model, context: TransformContext) -> Transformed
 def _(step: PruneStep, model: ir.Model, context: TransformContext) -> Transformed:
     samples = None if context.calibration is None else context.calibration.inputs
     return prune(model, step.settings(), samples)
+
+
+@apply_step.register
+def _(step: FactoriseStep, model: ir.Model, context: TransformContext) -> Transformed:
+    assert context.calibration is not None  # a recipe with this step is refused without it
+    return factorise(model, context.calibration.inputs, step.settings())
+
+
+@apply_step.register
+def _(step: SparsifyStep, model: ir.Model, context: TransformContext) -> Transformed:
+    samples = None if context.calibration is None else context.calibration.inputs
+    return sparsify(model, step.settings(), samples)
 
 
 @apply_step.register

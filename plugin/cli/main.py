@@ -18,6 +18,8 @@ COMMANDS = {
     "inspect": "inspect",
     "fuse": "fuse",
     "prune": "prune",
+    "factorise": "factorise",
+    "sparsify": "sparsify",
     "quantize": "quantize",
     "run": "run",
     "perf": "perf",

@@ -8,7 +8,7 @@ from trimton.core.errors import InputError
 from trimton.transforms.sparsify.pattern import Pattern, Unstructured, parse_pattern
 
 METHODS = ("magnitude", "wanda", "compensated")
-NEEDS_SAMPLES = frozenset({"wanda", "compensated"})
+_NEED_SAMPLES = frozenset({"wanda", "compensated"})
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class SparsifySettings:
             raise InputError(f"ratio {self.ratio:g}: must lie between 0 and 1, such as 0.5.")
         self.chosen()
 
+    @property
+    def needs_samples(self) -> bool:
+        """Whether the method looks at activations."""
+        return self.method in _NEED_SAMPLES
+
     def chosen(self) -> Pattern:
         """The pattern asked for."""
-        return Unstructured(self.ratio) if self.pattern is None else parse_pattern(self.pattern)
+        return parse_pattern(self.pattern) if self.pattern else Unstructured(self.ratio or 0.0)

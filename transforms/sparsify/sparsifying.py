@@ -20,7 +20,7 @@ from trimton.transforms.prune.refit.solve import fit
 from trimton.transforms.report import Skipped, Step, TransformReport
 from trimton.transforms.sparsify.compensate import compensated
 from trimton.transforms.sparsify.pattern import Pattern, reading_order
-from trimton.transforms.sparsify.settings import NEEDS_SAMPLES, SparsifySettings
+from trimton.transforms.sparsify.settings import SparsifySettings
 from trimton.transforms.sparsify.storage import Stored, deflated_bytes, packed
 
 # Share of the features' mean variance that is added to their covariance.
@@ -41,7 +41,7 @@ def sparsify(
     first axis = samples. Raises InputError where the method needs samples and there are none, or
     for settings that fit nothing; UnsupportedModelError where no layer can be sparse.
     """
-    if settings.method in NEEDS_SAMPLES and samples is None:
+    if settings.needs_samples and samples is None:
         raise InputError(f"method {settings.method!r}: needs samples; give --data.")
     work = prepared(model, "sparsify")
     pattern = settings.chosen()
