@@ -21,8 +21,10 @@ from trimton.perf.load.span import Span
 from trimton.perf.load.tally import OnRequest
 from trimton.perf.load.timer import Timer
 
-# Each connection needs a file descriptor, and the usual limit is 1024.
-CONNECTIONS_MAX = 900
+# Triton's HTTP threads (libevhtp) hand answers over through a socket pair that holds some 278 of
+# them; what does not fit is lost, and its client waits until it gives up. So an overload must not
+# put more than that under way.
+CONNECTIONS_MAX = 256
 # The start of a schedule lies this far ahead, so that its first request is not late.
 _LEAD_NS = 2_000_000
 
