@@ -102,6 +102,9 @@ class PruneStep(Settings):
     target_speedup: float | None = Field(
         None, description="Instead of ratio: how many times as fast, measured on this machine."
     )
+    blocks: int = Field(
+        0, ge=0, description="Before that, or instead: how many whole blocks or layers go."
+    )
     importance: Literal[
         "l1", "l2", "geometric-median", "batchnorm-scale", "activation", "reconstruction", "random"
     ] = Field("l2", description="What says which channels matter.")

@@ -42,6 +42,16 @@ def command(
         bool,
         typer.Option("--prunable", help="Also show what trimton prune can remove, and what not."),
     ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="D",
+            help="With --prunable: samples as trimton prune takes them, on which the absence of "
+            "each block is measured.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show a model's interface, operators and costs.
@@ -50,13 +60,15 @@ def command(
     """
     from trimton.transforms.graph.load import load_model
 
+    if data is not None and not show_prunable:
+        raise InputError("--data: is of use with --prunable only; give both.")
     path = _resolve(source)
     model = load_model(path)
     facts = _facts(model, path, _sizes(dims or []), try_fuse=try_fuse)
     if show_prunable:
         from trimton.plugin.cli.prunable import prunable_facts
 
-        facts["prunable"] = prunable_facts(model, path)
+        facts["prunable"] = prunable_facts(model, path, data)
     if json:
         print_json(facts)
     else:

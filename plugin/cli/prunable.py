@@ -1,4 +1,4 @@
-"""What ``trimton inspect --prunable`` says: groups of channels, and what is frozen and why."""
+"""What ``trimton inspect --prunable`` says: groups of channels, what is frozen and why, blocks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 _MANY_LAYERS = 3
 
 
-def prunable_facts(model: ir.Model, path: Path) -> dict[str, Any]:
-    """Groups and frozen layers of ``model``, read from ``path``, for machines.
+def prunable_facts(model: ir.Model, path: Path, data: str | None = None) -> dict[str, Any]:
+    """Groups, frozen layers and blocks of ``model``, read from ``path``, for machines.
 
     ``parameters`` and ``macs`` of a group are those of all its channels while every other group
-    is whole; ``channels_at_once`` go together (a head, a channel of every group).
+    is whole; ``channels_at_once`` go together (a head, a channel of every group). ``damage`` is
+    what the absence of a block alone does to the outputs on the samples of ``data``.
     """
     from trimton.transforms.prune import prunable
 
     try:
         found = prunable(model)
+        blocks = _blocks(model, data)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{path}: {error}") from error
     return {
@@ -46,7 +48,35 @@ def prunable_facts(model: ir.Model, path: Path) -> dict[str, Any]:
             {"name": layer.name, "channels": layer.channels, "why": layer.why}
             for layer in found.frozen
         ],
+        "blocks": blocks,
     }
+
+
+def _blocks(model: ir.Model, data: str | None) -> list[dict[str, Any]]:
+    from trimton.transforms.prune import blocks, ranked_blocks
+
+    damages: list[float | None]
+    if data is None:
+        found = blocks(model)
+        damages = [None] * len(found)
+    else:
+        from trimton.plugin.samples import load_samples
+        from trimton.transforms.graph.inputs import input_specs
+
+        ranked = ranked_blocks(model, load_samples(data, input_specs(model)).inputs)
+        found = tuple(drop.block for drop in ranked)
+        damages = [drop.damage for drop in ranked]
+    return [
+        {
+            "name": block.name,
+            "kind": block.kind,
+            "layers": list(block.layers),
+            "parameters": block.parameters,
+            "macs": block.macs,
+            "damage": damage,
+        }
+        for block, damage in zip(found, damages, strict=True)
+    ]
 
 
 def show_prunable(facts: dict[str, Any]) -> None:
@@ -64,6 +94,25 @@ def show_prunable(facts: dict[str, Any]) -> None:
             soft_wrap=True,
             markup=False,
         )
+    if facts["blocks"]:
+        screen.print(_block_table(facts["blocks"]))
+
+
+def _block_table(blocks: list[dict[str, Any]]) -> Table:
+    is_measured = any(block["damage"] is not None for block in blocks)
+    head = ["\nremovable block, up to", "\nkind", "\nparameters", "\nMACs"]
+    table = Table(*head, *(["\ndamage"] if is_measured else []), box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for block in blocks:
+        cells = [
+            block["name"],
+            block["kind"],
+            count_text(block["parameters"]),
+            count_text(block["macs"]),
+        ]
+        table.add_row(*cells, *([f"{block['damage']:.3g}"] if is_measured else []))
+    return table
 
 
 def _groups(groups: list[dict[str, Any]]) -> Table:

@@ -1,4 +1,4 @@
-"""``trimton prune``: remove channels, neurons, heads and hidden units from one ONNX file."""
+"""``trimton prune``: remove channels, neurons, heads and whole blocks from one ONNX file."""
 
 from __future__ import annotations
 
@@ -38,6 +38,15 @@ def command(
             "on this machine with one sample; needs --data.",
         ),
     ] = None,
+    blocks: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Before that, or instead: remove so many whole residual blocks or transformer "
+            "layers, those whose absence does least for what it saves; needs --data.",
+        ),
+    ] = 0,
     importance: Annotated[
         str | None,
         typer.Option(
@@ -121,6 +130,7 @@ def command(
     is_targeted = target_macs is not None or target_speedup is not None
     settings = PruneSettings(
         ratio=ratio,
+        blocks=blocks,
         target_macs=target_macs,
         target_speedup=target_speedup,
         importance=importance or ("reconstruction" if is_targeted else "l2"),

@@ -17,9 +17,10 @@ _NAMES = {"importance": tuple(CRITERIA), "allocation": (*ALLOCATIONS, COST)}
 class PruneSettings:
     """Settings of ``prune``.
 
-    One of three says how much goes. ``ratio`` is the share of the removable channels, above 0
+    One of three says how many channels go. ``ratio`` is the share of those that can go, above 0
     and below 1. ``target_macs`` is the share of the multiply-accumulates that may stay,
     ``target_speedup`` how many times as fast as the model the result shall be on this machine.
+    ``blocks`` is how many whole blocks go, first or instead; it needs samples.
     ``importance`` is a name of importance.CRITERIA. ``allocation`` is one of
     allocation.ALLOCATIONS for a ratio, "cost" for a target. ``exclude`` are patterns (``*``,
     ``?``) of names of nodes whose own channels stay. The channels kept are a ``multiple`` of the
@@ -43,6 +44,7 @@ class PruneSettings:
     target_speedup: float | None = None
     refit: bool = True
     statistics: bool = True
+    blocks: int = 0
 
     def __post_init__(self) -> None:
         for name, table in _NAMES.items():
@@ -52,12 +54,26 @@ class PruneSettings:
             raise InputError("the multiple and the minimum kept must be whole numbers above 0.")
         self._check_goal()
 
+    @property
+    def cuts_channels(self) -> bool:
+        """Whether anything but whole blocks goes."""
+        return self._goals > 0
+
+    @property
+    def _goals(self) -> int:
+        goals = (self.ratio, self.target_macs, self.target_speedup)
+        return sum(goal is not None for goal in goals)
+
     def _check_goal(self) -> None:
-        if (
-            sum(goal is not None for goal in (self.ratio, self.target_macs, self.target_speedup))
-            != 1
-        ):
-            raise InputError("give one of ratio, target macs and target speedup, and only one.")
+        if self.blocks < 0:
+            raise InputError(f"blocks {self.blocks}: must be a whole number, 0 or more.")
+        if self.blocks and not self.cuts_channels:
+            return
+        if self._goals != 1:
+            raise InputError(
+                "give one of ratio, target macs and target speedup, and only one; blocks can stand "
+                "beside it or alone."
+            )
         if (self.ratio is None) != (self.allocation == COST):
             raise InputError(
                 f"allocation {self.allocation!r}: does not fit; {COST!r} goes by a target of macs "
