@@ -137,4 +137,5 @@ def test_a_trained_network_answers_as_before() -> None:
 
 def answers(model: ir.Model, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     logits: np.ndarray = Taps(model, ["logits"])(inputs)["logits"]
-    return logits.argmax(axis=1)
+    chosen: np.ndarray = logits.argmax(axis=1)
+    return chosen
