@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array, constant
+from trimton.transforms.prune.refit.window import window_of
 from trimton.transforms.prune.ties import Layer
 
 # A fit of n features sees about this many rows for each of them.
@@ -89,7 +90,7 @@ def _product_rows(layer: Layer, activation: Array, places: int, rng: np.random.G
 
 def _patches(layer: Layer, activation: Array, places: int, rng: np.random.Generator) -> Rows:
     """Conv: one patch [channels, kernel places] for each place of the output."""
-    window = _window(layer.node, activation.shape[2:], _kernel(layer))
+    window = window_of(layer, activation.shape[2:])
     padded = np.pad(activation, ((0, 0), (0, 0), *window.pads))
     out_shape = tuple(
         (size - (kernel - 1) * dilation - 1) // stride + 1
@@ -120,38 +121,6 @@ def _choose(count: int, wanted: int, rng: np.random.Generator) -> Array:
     if wanted >= count:
         return np.arange(count)
     return np.sort(rng.choice(count, wanted, replace=False))
-
-
-@dataclass(frozen=True)
-class _Window:
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-
-
-def _kernel(layer: Layer) -> tuple[int, ...]:
-    tensor = constant(layer.weight)
-    return () if tensor is None else tuple(tensor.shape.numpy()[2:])
-
-
-def _window(node: ir.Node, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> _Window:
-    axes = len(kernel)
-    strides = tuple(node.attributes.get_ints("strides", [1] * axes) or ())
-    dilations = tuple(node.attributes.get_ints("dilations", [1] * axes) or ())
-    auto = node.attributes.get_string("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        totals = [
-            max(0, (-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size)
-            for size, k, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True)
-        ]
-        small = [total // 2 for total in totals]
-        large = [total - half for total, half in zip(totals, small, strict=True)]
-        begins, ends = (small, large) if auto == "SAME_UPPER" else (large, small)
-        return _Window(kernel, strides, dilations, tuple(zip(begins, ends, strict=True)))
-    given = list(node.attributes.get_ints("pads", [0] * 2 * axes) or ())
-    pads = [0] * 2 * axes if auto == "VALID" else given
-    return _Window(kernel, strides, dilations, tuple(zip(pads[:axes], pads[axes:], strict=True)))
 
 
 def _alpha(node: ir.Node) -> float:
