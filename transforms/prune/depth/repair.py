@@ -8,8 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.prune.refit import Site
-from trimton.transforms.prune.refit.features import feature_channels, is_linear
-from trimton.transforms.prune.refit.refitting import contribution
+from trimton.transforms.prune.refit.refitting import can_refit, contribution
 from trimton.transforms.prune.relations import collect_ties
 from trimton.transforms.prune.rewrites import Kept
 
@@ -34,12 +33,13 @@ def repair_sites(model: ir.Model, kept: Kept, sinks: Collection[str]) -> tuple[S
             moved.update(id(output) for output in node.outputs)
     sites: list[Site] = []
     for layer in kept.ties.layers:
-        if not is_linear(layer) or len(tuple(layer.weight.uses())) > 1:
+        if not can_refit(layer) or len(tuple(layer.weight.uses())) > 1:
             continue
         target = contribution(layer.node.outputs[0])
         if id(layer.activation) in moved or target.name in sinks:
             end = target.producer() or layer.node
-            order = (position[id(end)], len(feature_channels(layer)))
+            features = 0 if layer.inputs is None else kept.mask(layer.weight, layer.inputs).sum()
+            order = (position[id(end)], int(features))
             mask = kept.mask(layer.weight, layer.outputs)
             sites.append(Site(layer, target.name or "", mask, order))
     return tuple(sorted(sites, key=lambda site: site.order))

@@ -9,12 +9,11 @@ is by then, so that each fit also repairs what the cuts before it did.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from trimton.transforms.graph.edit import Array, Editor, constant, only_consumer
+from trimton.transforms.graph.edit import Array, Editor, constant
 from trimton.transforms.prune.activations import batches
 from trimton.transforms.prune.constants import Shift, apply_shift
 from trimton.transforms.prune.refit.features import (
@@ -24,37 +23,14 @@ from trimton.transforms.prune.refit.features import (
     rows,
     weight_matrix,
 )
+from trimton.transforms.prune.refit.grouped import Batch, fit_groups, is_grouped
 from trimton.transforms.prune.refit.moments import Moments
+from trimton.transforms.prune.refit.pairs import find_producer, refit_pair
+from trimton.transforms.prune.refit.site import Refit, Site, contribution
 from trimton.transforms.prune.refit.solve import fit
 from trimton.transforms.prune.refit.taps import Taps, is_held_out
 from trimton.transforms.prune.rewrites import Kept
 from trimton.transforms.prune.ties import Layer
-
-
-@dataclass(frozen=True)
-class Site:
-    """A layer to refit, the value it contributes to, and which channels of it stay.
-
-    ``order`` sorts sites: the place of the target's node, then the number of features.
-    """
-
-    layer: Layer
-    target: str
-    is_kept: Array
-    order: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Refit:
-    """What a fit did: mean squared errors of ``target`` on held-out samples.
-
-    They are shares of its variance in the original network.
-    """
-
-    layer: str
-    target: str
-    before: float
-    after: float
 
 
 def refit_sites(model: ir.Model, kept: Kept) -> tuple[Site, ...]:
@@ -65,19 +41,27 @@ def refit_sites(model: ir.Model, kept: Kept) -> tuple[Site, ...]:
     position = {id(node): number for number, node in enumerate(model.graph)}
     changed = _changed_values(model, kept)
     readers = _weight_readers(kept.ties.layers)
+    makers = {id(layer.node.outputs[0]): layer for layer in kept.ties.layers}
     sites: list[Site] = []
     for layer in kept.ties.layers:
-        if not is_linear(layer) or id(layer.activation) not in changed:
+        if not can_refit(layer) or id(layer.activation) not in changed:
             continue
         if readers[id(layer.weight)] > 1:
             continue
         target = contribution(layer.node.outputs[0])
         node = target.producer()
         place = position[id(layer.node if node is None else node)]
-        features = kept.mask(layer.weight, layer.inputs or 0).sum()
+        features = 0 if layer.inputs is None else kept.mask(layer.weight, layer.inputs).sum()
         mask = kept.mask(layer.weight, layer.outputs)
-        sites.append(Site(layer, target.name or "", mask, (place, int(features))))
+        order = (place, int(features))
+        producer = find_producer(layer, makers)
+        sites.append(Site(layer, target.name or "", mask, order, producer))
     return tuple(sorted(sites, key=lambda site: site.order))
+
+
+def can_refit(layer: Layer) -> bool:
+    """Whether refit can fit ``layer``."""
+    return is_linear(layer) or is_grouped(layer)
 
 
 def refit(
@@ -92,15 +76,6 @@ def refit(
     return tuple(_refits(original, pruned, sites, samples, editor))
 
 
-def contribution(value: ir.Value) -> ir.Value:
-    """The value that ``value`` is only ever added to, or itself: the end of a chain of sums."""
-    while (node := only_consumer(value)) is not None and node.op_type == "Add":
-        if node.domain or node.outputs[0].shape != value.shape:
-            break
-        value = node.outputs[0]
-    return value
-
-
 def _refits(
     original: ir.Model,
     pruned: ir.Model,
@@ -110,6 +85,9 @@ def _refits(
 ) -> Iterator[Refit]:
     for site in sites:
         layer = site.layer
+        if is_grouped(layer):
+            yield from _grouped_refit(original, pruned, site, samples, editor)
+            continue
         seen, held_out, variance = _moments(original, pruned, site, samples)
         found = fit(seen, held_out)
         if found is None:
@@ -119,6 +97,30 @@ def _refits(
         apply_shift(Shift(layer.node, found.constant), editor)
         name = layer.node.name or layer.node.outputs[0].name or ""
         yield Refit(name, site.target, found.before / variance, found.after / variance)
+
+
+def _grouped_refit(
+    original: ir.Model,
+    pruned: ir.Model,
+    site: Site,
+    samples: Mapping[str, Array],
+    editor: Editor,
+) -> Iterator[Refit]:
+    layer, read = site.layer, site.layer.activation.name or ""
+    reference, current = Taps(original, [site.target]), Taps(pruned, [read, site.target])
+
+    def parts() -> Iterator[Batch]:
+        for number, feed in enumerate(batches(original, samples)):
+            wanted = np.compress(site.is_kept, reference(feed)[site.target], axis=1)
+            made = current(feed)
+            yield Batch(made[read], wanted, made[site.target], is_held_out(number))
+
+    found = fit_groups(layer, parts(), min(len(array) for array in samples.values()))
+    if found is not None:
+        layer.weight.const_value = ir.tensor(found.weights, name=layer.weight.name)
+        apply_shift(Shift(layer.node, found.constant), editor)
+        name = layer.node.name or layer.node.outputs[0].name or ""
+        yield Refit(name, site.target, found.before, found.after)
 
 
 def _moments(
