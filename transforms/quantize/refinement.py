@@ -1,0 +1,155 @@
+"""Refinement: integers and biases that bring a quantised network back to its original.
+
+Layer by layer from the input to the output. What a layer reads is taken from the quantised
+network as it is by then, so that each layer also makes up for what is wrong before it. The error
+to remove is that of the value that the layer contributes to: of its own output, or of the sum
+that follows, where a residual network adds its shortcut.
+
+Source: Frantar et al. 2023, "GPTQ", arXiv:2210.17323; Nagel et al. 2019, arXiv:1906.04721.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from trimton.transforms.graph.edit import Array
+from trimton.transforms.prune.refit.features import rows
+from trimton.transforms.prune.refit.moments import Moments
+from trimton.transforms.prune.refit.refitting import contribution
+from trimton.transforms.prune.refit.taps import Taps, is_held_out
+from trimton.transforms.quantize.integer_layers import IntegerLayer, integer_layers
+from trimton.transforms.quantize.sites import WeightSite
+from trimton.transforms.quantize.weights.candidates import Candidate, candidates
+
+Batches = Callable[[], Iterable[Mapping[str, Array]]]
+
+# Rows that are gathered for each feature of a layer: more say little more about its moments.
+_ROWS_PER_FEATURE = 8
+_LEAST_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What the refinement of a layer did; errors are shares of the variance of ``target``.
+
+    ``method`` names what was best on rows that the fit has not seen.
+    """
+
+    layer: str
+    target: str
+    method: str
+    before: float
+    after: float
+
+
+def refine(
+    original: ir.Model,
+    quantised: ir.Model,
+    sites: Sequence[WeightSite],
+    batches: Batches,
+    *,
+    rounding: bool = True,
+) -> tuple[Refined, ...]:
+    """Refine the layers of ``sites`` in ``quantised``, which was made of ``original``; in place.
+
+    Without ``rounding`` only biases change. Every fifth batch judges: nothing is changed that is
+    not better there. Memory does not depend on the number of samples. Raises InputError where
+    the models cannot be run on the batches.
+    """
+    count = sum(len(next(iter(feed.values()))) for feed in batches())
+    refined: list[Refined] = []
+    for layer in integer_layers(original, quantised, sites):
+        evidence = _gather(original, quantised, layer, batches, count)
+        refined.append(_improve(layer, evidence, rounding))
+    return tuple(refined)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Moments by group of what a layer reads, and of its error with the float weights.
+
+    ``variance`` is that of the target in the original, by group. ``held_out`` are rows to judge
+    by, where there are enough batches.
+    """
+
+    target: str
+    seen: tuple[Moments, ...]
+    held_out: tuple[Moments, ...] | None
+    variance: float
+
+
+def _improve(layer: IntegerLayer, evidence: _Evidence, rounding: bool) -> Refined:
+    weights, old = layer.linear.matrices(), layer.integers()
+    integers, shifts = old.copy(), np.zeros((layer.linear.groups, old.shape[2]))
+    before = after = 0.0
+    chosen: dict[str, int] = {}
+    order = layer.kernel_order()
+    for group, seen in enumerate(evidence.seen):
+        held_out = None if evidence.held_out is None else evidence.held_out[group]
+        judge = seen if held_out is None else held_out
+        tried: Sequence[Candidate] = candidates(
+            weights[group],
+            old[group],
+            layer.scales[group],
+            seen,
+            held_out,
+            order,
+            is_paired=layer.is_paired,
+            has_bias=layer.bias is not None,
+            rounding=rounding,
+        )
+        errors = [judge.error(*one.change(weights[group], layer.scales[group])) for one in tried]
+        best = int(np.argmin(errors))
+        integers[group], shifts[group] = tried[best].integers, tried[best].shift
+        before, after = before + errors[0], after + errors[best]
+        chosen[tried[best].method] = chosen.get(tried[best].method, 0) + 1
+    layer.set_integers(integers)
+    if layer.bias is not None:
+        layer.bias.add(shifts.ravel())
+    return Refined(
+        layer.linear.name,
+        evidence.target,
+        max(chosen, key=lambda method: chosen[method]),
+        before / evidence.variance,
+        after / evidence.variance,
+    )
+
+
+def _gather(
+    original: ir.Model, quantised: ir.Model, layer: IntegerLayer, batches: Batches, count: int
+) -> _Evidence:
+    linear = layer.linear
+    target = contribution(linear.layer.node.outputs[0]).name or ""
+    reference, made = Taps(original, [target]), Taps(quantised, [layer.read, target])
+    rng = np.random.default_rng(0)
+    # What the float weights would make of the same rows is the integers' work plus this change.
+    change = layer.integers() * layer.scales[:, None, :] - linear.matrices()
+    wanted = max(_LEAST_ROWS, _ROWS_PER_FEATURE * change.shape[1])
+    parts: dict[bool, tuple[Moments, ...]] = {}
+    spread: Moments | None = None
+    for number, feed in enumerate(batches()):
+        values, goals = made(feed), reference(feed)
+        batch = rows(linear.layer, values[layer.read], max(1, -(-wanted // count)), rng)
+        goal = batch.select(goals[target]).astype(np.float64)
+        features = _by_group(batch.features, linear.groups)
+        error = _by_group(goal - batch.select(values[target]), linear.groups)
+        moments = tuple(
+            Moments.of(x, e + x.astype(np.float64) @ c)
+            for x, e, c in zip(features, error, change, strict=True)
+        )
+        own = Moments.of(np.zeros((len(goal), 0)), goal)
+        spread = own if spread is None else spread + own
+        key = is_held_out(number)
+        parts[key] = tuple(map(Moments.__add__, parts[key], moments)) if key in parts else moments
+    if spread is None:
+        raise ValueError("there are no batches")
+    return _Evidence(target, parts[False], parts.get(True), spread.variance())
+
+
+def _by_group(array: Array, groups: int) -> tuple[Array, ...]:
+    """[rows, groups * n] -> one array [rows, n] for each group."""
+    return tuple(np.moveaxis(array.reshape(len(array), groups, -1), 1, 0))

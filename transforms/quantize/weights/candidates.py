@@ -1,0 +1,74 @@
+"""Integers and a shift of the bias for one layer: several ways to come closer to its goal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trimton.transforms.prune.refit.moments import Moments
+from trimton.transforms.prune.refit.solve import fit
+from trimton.transforms.quantize.encoding import Array
+from trimton.transforms.quantize.weights.compensation import compensated_rounding
+
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """``integers`` [features, outputs] and what to add to the outputs, ``shift`` [outputs]."""
+
+    method: str
+    integers: Array
+    shift: Array
+
+    def change(self, weights: Array, scale: Array) -> tuple[Array, Array]:
+        """The change of the float ``weights``, and the shift: what Moments tell the error of."""
+        return self.integers * scale - weights, self.shift
+
+
+def candidates(
+    weights: Array,
+    integers: Array,
+    scale: Array,
+    seen: Moments,
+    held_out: Moments | None,
+    order: Array,
+    *,
+    is_paired: bool,
+    has_bias: bool,
+    rounding: bool,
+) -> Sequence[Candidate]:
+    """Ways to replace ``integers`` [features, outputs] of ``weights``; the first keeps them.
+
+    ``scale`` [outputs] stays. The moments are those of the features and of the error that the
+    float weights leave. ``order`` [features] is that of the kernel's sums. Without ``has_bias``
+    nothing can be added to the outputs, without ``rounding`` the integers stay.
+    """
+    everything = seen if held_out is None else seen + held_out
+    nothing = np.zeros(integers.shape[1])
+    found = [Candidate("unchanged", integers, nothing)]
+    if has_bias:
+        shift = _shift(everything, integers * scale - weights)
+        found.append(Candidate("bias correction", integers, shift))
+    if not rounding:
+        return found
+    goals = {"compensated rounding": weights}
+    fitted = fit(seen, held_out) if has_bias else None
+    if fitted is not None:
+        goals["refit and compensated rounding"] = weights + fitted.change
+    gram = everything.covariance(_RIDGE)[0] if has_bias else everything.gram / everything.count
+    ordered = gram[np.ix_(order, order)]
+    for method, goal in goals.items():
+        made = np.empty_like(integers)
+        made[order] = compensated_rounding(goal[order].T, scale, ordered, is_paired=is_paired).T
+        shift = _shift(everything, made * scale - weights) if has_bias else nothing
+        found.append(Candidate(method, made, shift))
+    return found
+
+
+def _shift(moments: Moments, change: Array) -> Array:
+    """The mean error that is left after ``change`` of the weights."""
+    shift: Array = (moments.r - moments.x @ change) / moments.count
+    return shift
