@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -65,7 +65,7 @@ def test_the_weights_are_found_that_made_what_is_wanted(make_model: ModelMaker, 
     layer.weight.const_value = ir.tensor(true + 0.5 * normal(*true.shape, seed=2), name="w")
     changed = open_session(model)
 
-    def batches():
+    def batches() -> Iterator[Batch]:
         for number in range(5):
             x = normal(16, *LAYERS[name][1], seed=10 + number)
             wanted = run(session, {"x": x})["y"] + 3.0
