@@ -230,8 +230,8 @@ class QualitySummary(Record):
 class MetricComparison(Record):
     """One metric of a variant against the baseline; ``ratio`` = variant / baseline.
 
-    ``concurrency`` is the load it was taken at, which also ends the name ("@4"); None for
-    metrics without a load.
+    ``concurrency`` is the load it was taken at, which also ends the name ("@4"), or where that has
+    a schedule ``rate_rps`` ("@200/s"); both are None for metrics without a load.
     ``outcome`` uses the metric's direction and the equivalence margin: "better" or "worse" only
     when the whole interval lies beyond 1, "equivalent" when it lies within the margin.
     ``detectable_pct`` is the smallest true difference, in per cent, that these rounds would have
@@ -247,4 +247,5 @@ class MetricComparison(Record):
     interval: tuple[float, float] | None
     outcome: Outcome
     concurrency: int | None = None
+    rate_rps: float | None = None
     detectable_pct: float | None = None

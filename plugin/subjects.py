@@ -18,6 +18,7 @@ import numpy as np
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.arms import Arm, ServedArm
 from trimton.perf.load.crew_arm import CrewArm, Crews
+from trimton.perf.load.output_check import OutputCheck
 from trimton.perf.load.patience import Patience
 from trimton.perf.load.tally import OnRequest
 from trimton.perf.load.threads import InProcessArm
@@ -46,6 +47,9 @@ class Subject(Protocol):
     def inputs(self) -> tuple[TensorSpec, ...]: ...
 
     @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
     def server(self) -> ServerMetadata | None:
         """The server behind it, as it reports itself; None in this process."""
 
@@ -62,10 +66,11 @@ class Subject(Protocol):
         *,
         in_flight: int = 1,
         on_request: OnRequest | None = None,
+        check: OutputCheck | None = None,
     ) -> Arm:
         """What loads it with ``feeds``, at most ``in_flight`` of them at a time.
 
-        ``on_request`` is told of every counted success.
+        ``on_request`` is told of every counted success; ``check`` says what answers must hold.
         """
 
 
@@ -82,6 +87,10 @@ class FileSubject:
     def inputs(self) -> tuple[TensorSpec, ...]:
         return self.model.inputs
 
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self.model.outputs
+
     def infer(self, feed: Mapping[str, Array]) -> dict[str, Array]:
         return self.model.infer(feed)
 
@@ -92,8 +101,9 @@ class FileSubject:
         *,
         in_flight: int = 1,
         on_request: OnRequest | None = None,
+        check: OutputCheck | None = None,
     ) -> Arm:
-        return InProcessArm(self.name, self.model, feeds, batch, on_request)
+        return InProcessArm(self.name, self.model, feeds, batch, on_request, check)
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class ServedSubject:
     access: Access
     wire: Wire
     inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     server: ServerMetadata
     largest_batch: int | None
     cleanup: ExitStack
@@ -127,6 +138,7 @@ class ServedSubject:
         *,
         in_flight: int = 1,
         on_request: OnRequest | None = None,
+        check: OutputCheck | None = None,
     ) -> ServedArm:
         source = self.wire.source(
             self.endpoint,
@@ -137,6 +149,7 @@ class ServedSubject:
             batch=batch,
             in_flight=in_flight,
             cleanup=self.cleanup,
+            check=check,
         )
         load = source.prepare()
         # What single requests are recorded for stays in this process.
@@ -181,7 +194,8 @@ def _serving(
                 endpoint=endpoint,
                 access=access,
                 wire=wire,
-                inputs=endpoint.model_metadata(model).inputs,
+                inputs=metadata.inputs,
+                outputs=metadata.outputs,
                 server=server,
                 largest_batch=endpoint.max_batch_size(model),
                 cleanup=cleanup,
@@ -190,6 +204,7 @@ def _serving(
                 metrics_url=metrics_url,
             )
             for name, model in zip(names, models, strict=True)
+            for metadata in (endpoint.model_metadata(model),)
         )
 
 

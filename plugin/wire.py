@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from trimton.core.errors import InputError
 from trimton.perf.load.infer_request import InferRequest, infer_request
+from trimton.perf.load.output_check import OutputCheck
 from trimton.perf.load.protocols import PROTOCOLS, WireProtocol
 from trimton.perf.load.requests import within_memory
 from trimton.perf.load.sequences import cut_sequences, encode_sequence
@@ -62,11 +64,18 @@ class Wire:
         batch: int,
         in_flight: int,
         cleanup: ExitStack,
+        check: OutputCheck | None = None,
     ) -> LoadSource:
         """The encoded requests for ``feeds``; shared memory is given back by ``cleanup``.
 
-        Raises InputError where the server cannot see this machine's memory.
+        ``check`` expects outputs of ``feeds``. Raises InputError where answers do not carry these
+        one by one, and where the server cannot see this machine's memory.
         """
+        if check is not None and (self.shared_memory or not self.takes_single_requests):
+            raise InputError(
+                "outputs are compared with validation_data in plain requests over HTTP or gRPC "
+                "only; with --shared-memory, --sequence-length or --streaming give --no-validate."
+            )
         requests: Sequence[InferRequest] = [infer_request(model, feed, specs) for feed in feeds]
         if self.shared_memory:
             sizes = sizes_of_outputs(endpoint, model, feeds, batch)
@@ -80,6 +89,7 @@ class Wire:
         source = LoadSource(
             self.protocol.name,
             access,
+            check=check,
             compressed=self.compressed,
             connections_max=max(in_flight, 1),
         )

@@ -3,7 +3,8 @@
 Source: its documentation "Input Data". In JSON ``{"data": [...]}`` holds steps, or streams that
 are lists of steps; a step gives each input as a list of values, as ``{"content": [...],
 "shape": [...]}``, or as ``{"b64": "...", "shape": [...]}`` with the packed bytes. A step is one
-sample; a request of batch N takes N steps. Streams are read one after the other.
+sample; a request of batch N takes N steps. Streams are read one after the other. The optional
+``"validation_data"`` has the same form and gives the outputs that each step should have.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from trimton.perf.load.feeds import Feed
 from trimton.perf.targets.tensors import Array, TensorSpec, unpack
 
 Shapes = Mapping[str, Sequence[int]]
+
+# The lists of steps in a file, and what their steps give.
+_KINDS = {"data": "input", "validation_data": "output"}
 
 
 def read_input_data(
@@ -36,8 +41,35 @@ def read_input_data(
     steps = (
         [_read_folder(path, specs, shapes or {})]
         if path.is_dir()
-        else _read_json(path, specs, shapes or {})
+        else _read_steps(path, "data", specs, shapes or {})
     )
+    return _requests(path, steps, specs, batch)
+
+
+def read_validation_data(
+    path: Path, specs: Sequence[TensorSpec], *, batch: int
+) -> list[Feed] | None:
+    """What ``path`` expects of the answers to the requests of read_input_data, in their order.
+
+    ``specs`` are the outputs of the model; a step may leave some out. None for a file without
+    validation data, and for a folder, which cannot have any. Raises InputError as
+    read_input_data does, and where there are not as many steps as in ``data``.
+    """
+    if path.is_dir() or "validation_data" not in (document := _document(path)):
+        return None
+    outputs = [replace(spec, optional=True) for spec in specs]
+    steps = _read_steps(path, "validation_data", outputs, None)
+    count = len(list(_steps("data", document["data"])))
+    if len(steps) != count:
+        raise InputError(
+            f"{path}: validation_data has {len(steps)} entries, but data has {count}; give the "
+            "outputs of every step, in the same order."
+        )
+    return _requests(path, steps, outputs, batch)
+
+
+def _requests(path: Path, steps: list[Feed], specs: Sequence[TensorSpec], batch: int) -> list[Feed]:
+    """Steps of one sample each, joined to requests of ``batch`` where the model batches."""
     if all(spec.shape and spec.shape[0] is None for spec in specs):
         return [_batch(path, steps, start, batch) for start in _starts(len(steps), batch)]
     return steps
@@ -58,7 +90,7 @@ def _batch(path: Path, steps: Sequence[Feed], start: int, batch: int) -> Feed:
         ) from error
 
 
-def _read_json(path: Path, specs: Sequence[TensorSpec], shapes: Shapes) -> list[Feed]:
+def _document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -66,28 +98,39 @@ def _read_json(path: Path, specs: Sequence[TensorSpec], shapes: Shapes) -> list[
         raise InputError(f"{path}: cannot be read ({reason}).") from error
     except ValueError as error:
         raise InputError(f"{path}: is no JSON ({error}).") from error
-    data = document.get("data") if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else {}
+
+
+def _read_steps(
+    path: Path, field: str, specs: Sequence[TensorSpec], shapes: Shapes | None
+) -> list[Feed]:
+    data = _document(path).get(field)
     if not isinstance(data, list) or not data:
-        raise InputError(f'{path}: has no list "data" with one entry for each request.')
-    return [_step(f"{path}, {place}", step, specs, shapes) for place, step in _steps(data)]
+        raise InputError(f'{path}: has no list "{field}" with one entry for each request.')
+    kind = _KINDS[field]
+    return [
+        _step(f"{path}, {place}", step, specs, shapes, kind) for place, step in _steps(field, data)
+    ]
 
 
-def _steps(data: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def _steps(field: str, data: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for number, entry in enumerate(data, 1):
         if isinstance(entry, list):
             for step_number, step in enumerate(entry, 1):
                 yield f"stream {number}, step {step_number}", step
         else:
-            yield f"entry {number} of data", entry
+            yield f"entry {number} of {field}", entry
 
 
-def _step(place: str, step: Any, specs: Sequence[TensorSpec], shapes: Shapes) -> Feed:
+def _step(
+    place: str, step: Any, specs: Sequence[TensorSpec], shapes: Shapes | None, kind: str
+) -> Feed:
     if not isinstance(step, dict):
-        raise InputError(f"{place}: is no object with one field for each input.")
+        raise InputError(f"{place}: is no object with one field for each {kind}.")
     names = [spec.name for spec in specs]
     for name in step:
         if name not in names:
-            raise InputError(f"{place}: the model has no input {name!r} ({', '.join(names)}).")
+            raise InputError(f"{place}: the model has no {kind} {name!r} ({', '.join(names)}).")
     for spec in specs:
         if spec.name not in step and not spec.optional:
             raise InputError(f"{place}: gives no {spec.name!r}.")
@@ -98,7 +141,7 @@ def _step(place: str, step: Any, specs: Sequence[TensorSpec], shapes: Shapes) ->
     }
 
 
-def _tensor(place: str, value: Any, spec: TensorSpec, shapes: Shapes) -> Array:
+def _tensor(place: str, value: Any, spec: TensorSpec, shapes: Shapes | None) -> Array:
     fields = value if isinstance(value, dict) else {"content": value}
     shape = _shape(place, fields.get("shape"), spec, shapes)
     if "b64" in fields:
@@ -140,13 +183,16 @@ def _unpacked(place: str, data: bytes, spec: TensorSpec, shape: tuple[int, ...])
         ) from None
 
 
-def _shape(place: str, given: Any, spec: TensorSpec, shapes: Shapes) -> tuple[int, ...]:
-    """The shape of one step with its batch axis, which steps leave out."""
+def _shape(place: str, given: Any, spec: TensorSpec, shapes: Shapes | None) -> tuple[int, ...]:
+    """The shape of one step with its batch axis, which steps leave out.
+
+    ``shapes`` is None where no option gives dimensions.
+    """
     free_batch = bool(spec.shape) and spec.shape[0] is None
     wanted = spec.shape[1:] if free_batch else spec.shape
     lead = (1,) if free_batch else ()
     if given is None:
-        given = shapes.get(spec.name, wanted)
+        given = (shapes or {}).get(spec.name, wanted)
     elif isinstance(given, list) and free_batch and len(given) == len(spec.shape):
         lead, given = tuple(given[:1]), given[1:]
     fits = (
@@ -160,8 +206,8 @@ def _shape(place: str, given: Any, spec: TensorSpec, shapes: Shapes) -> tuple[in
     if not fits:
         text = ", ".join("N" if n is None else str(n) for n in wanted)
         raise InputError(
-            f"{place}: needs a shape that fits [{text}]; give it in the file, or with "
-            f"--shape {spec.name}:DIMS."
+            f"{place}: needs a shape that fits [{text}]; give it in the file"
+            f"{'' if shapes is None else f', or with --shape {spec.name}:DIMS'}."
         )
     return (*lead, *given)
 

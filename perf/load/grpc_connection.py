@@ -48,6 +48,7 @@ class GrpcConnection(Http2Stream):
     """Unary calls, one after the other; see trimton.perf.load.connection.Connection."""
 
     __slots__ = (
+        "_content",
         "_http2",
         "_http_status",
         "_on_answer",
@@ -71,6 +72,7 @@ class GrpcConnection(Http2Stream):
         self.has_answered = False
         self.in_flight = False
         self._uses_pool = True
+        self._content: list[bytes] = []
         self.sent_ns = 0
 
     @property
@@ -78,9 +80,15 @@ class GrpcConnection(Http2Stream):
         """Whether another request can be sent."""
         return self._uses_pool and self._http2.accepts_streams
 
+    @property
+    def answer(self) -> bytes:
+        """The message of the last answer, where the connector keeps answers."""
+        return b"".join(self._content)
+
     def send(self, request: bytes) -> None:
         """Write ``request`` and start its clock (monotonic, nanoseconds)."""
         self.in_flight = True
+        self._content.clear()
         self.sent_ns = monotonic_ns()
         self._http2.request(self, request)
 
@@ -109,6 +117,10 @@ class GrpcConnection(Http2Stream):
         status = fields.get(":status", "")
         self._http_status = "" if status == "200" else status
 
+    def on_data(self, data: bytes) -> None:
+        """Keeps a piece of the answer."""
+        self._content.append(data)
+
     def on_end(self, fields: Fields) -> None:
         """The call ended; ``fields`` hold its status."""
         self.in_flight = False
@@ -130,7 +142,8 @@ class GrpcConnection(Http2Stream):
 class GrpcConnector:
     """Opens connections for inference calls to one server, with ``metadata`` in every call.
 
-    Raises InputError for TLS files that cannot be used.
+    ``keeps_answers`` is for those who look into them: else their content is not read. Raises
+    InputError for TLS files that cannot be used.
     """
 
     def __init__(
@@ -139,6 +152,8 @@ class GrpcConnector:
         tls: Tls | None = None,
         metadata: Sequence[Field] = (),
         streams_per_tcp_connection: int = STREAMS_PER_TCP_CONNECTION,
+        *,
+        keeps_answers: bool = False,
     ) -> None:
         self._pool = Http2Pool(
             address,
@@ -146,6 +161,7 @@ class GrpcConnector:
             tls=tls,
             metadata=metadata,
             streams=streams_per_tcp_connection,
+            wants_data=keeps_answers,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Inference requests as gRPC messages, serialised once and sent many times.
+"""Inference requests as gRPC messages, serialised once and sent many times; their answers.
 
 Source: KServe v2 over gRPC (``grpc_service.proto``); a message on the wire is a flag for
 compression, its length and its bytes (grpc/doc/PROTOCOL-HTTP2.md).
@@ -11,9 +11,16 @@ from collections.abc import Mapping
 from struct import pack
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
+from trimton.core.errors import InfrastructureError
 from trimton.perf.load.infer_request import InferRequest, Parameter, SharedSlice
+from trimton.perf.targets.answers import outputs_of_message
+from trimton.perf.targets.tensors import Array
+
+# A flag for compression and four bytes of length.
+PREFIX_BYTES = 5
 
 # The field of an InferParameter for each type; bool before int, which it is one of.
 _PARAMETER_FIELDS: Mapping[type, str] = {
@@ -36,6 +43,18 @@ def prefixed(content: bytes, *, compressed: bool = False) -> bytes:
     if compressed:
         content = gzip.compress(content, mtime=0)
     return pack(">BL", compressed, len(content)) + content
+
+
+def outputs_of_grpc_message(message: bytes) -> dict[str, Array]:
+    """The outputs in a length-prefixed ModelInferResponse.
+
+    Raises InfrastructureError where it is none, or holds no raw tensors.
+    """
+    try:
+        answer = service_pb2.ModelInferResponse.FromString(message[PREFIX_BYTES:])
+    except DecodeError as error:
+        raise InfrastructureError("the server's answer is no ModelInferResponse.") from error
+    return outputs_of_message(answer)
 
 
 def infer_message(request: InferRequest) -> Any:

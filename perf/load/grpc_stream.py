@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2
 from trimton.perf.load.connection import CLOSED, MALFORMED, TIMED_OUT, OnAnswer, OnFailure
 from trimton.perf.load.grpc_connection import SERVICE, failure_of
 from trimton.perf.load.grpc_pool import STREAMS_PER_TCP_CONNECTION, Http2Pool
-from trimton.perf.load.grpc_requests import encode_grpc_message
+from trimton.perf.load.grpc_requests import PREFIX_BYTES, encode_grpc_message
 from trimton.perf.load.hpack_blocks import Field, Fields
 from trimton.perf.load.http2 import Http2Connection, Http2Stream
 from trimton.perf.load.infer_request import InferRequest
@@ -32,7 +32,6 @@ from trimton.perf.targets.tls import Tls
 # What the server says about one request inside a stream that goes on.
 REFUSED_IN_STREAM = "gRPC stream error"
 
-_PREFIX_BYTES = 5
 _FINAL = "triton_final_response"
 _MARK_THE_END = {"triton_enable_empty_final_response": True}
 
@@ -128,11 +127,11 @@ class GrpcStreamConnection(Http2Stream):
     def on_data(self, data: bytes) -> None:
         """Takes the responses apart; they need not begin or end where frames do."""
         self._buffer += data
-        while self._uses_pool and len(self._buffer) >= _PREFIX_BYTES:
-            end = _PREFIX_BYTES + int.from_bytes(self._buffer[1:_PREFIX_BYTES])
+        while self._uses_pool and len(self._buffer) >= PREFIX_BYTES:
+            end = PREFIX_BYTES + int.from_bytes(self._buffer[1:PREFIX_BYTES])
             if len(self._buffer) < end:
                 return
-            message = bytes(self._buffer[_PREFIX_BYTES:end])
+            message = bytes(self._buffer[PREFIX_BYTES:end])
             del self._buffer[:end]
             self._on_message(message)
 

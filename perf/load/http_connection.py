@@ -8,13 +8,13 @@ generator spends is taken from a server on the same machine.
 from __future__ import annotations
 
 import asyncio
-import json
 from time import monotonic_ns
 from typing import cast
 
 import httptools
 
 from trimton.perf.load.connection import CLOSED, MALFORMED, TIMED_OUT, OnAnswer, OnFailure
+from trimton.perf.load.http_answer import error_text
 from trimton.perf.targets.address import Address
 from trimton.perf.targets.tls import Tls
 
@@ -80,10 +80,16 @@ class HttpConnection(asyncio.Protocol):
         self.reusable = False
         self.sent_ns = 0
 
+    @property
+    def answer(self) -> bytes:
+        """The last answer, head and body, until the next request is sent."""
+        return b"".join(self._received)
+
     def send(self, request: bytes) -> None:
         """Write ``request`` and start its clock (monotonic, nanoseconds)."""
         assert self._transport is not None, "send needs a connected transport"
         self.in_flight = True
+        self._received.clear()
         self.sent_ns = monotonic_ns()
         self._transport.write(request)
 
@@ -127,12 +133,9 @@ class HttpConnection(asyncio.Protocol):
             self.close()
         status = self._parser.get_status_code()
         if status == 200:
-            self._received.clear()
             self._on_answer(self, finished_ns)
         else:
-            text = _error_text(b"".join(self._received))
-            self._received.clear()
-            self._on_failure(self, f"HTTP {status}", text)
+            self._on_failure(self, f"HTTP {status}", error_text(self.answer))
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = str(exc) if exc else "the server closed the connection before it answered"
@@ -143,27 +146,3 @@ class HttpConnection(asyncio.Protocol):
         self.close()
         if was_in_flight:
             self._on_failure(self, kind, text)
-
-
-class _BodyCollector:
-    """The body of one response, for the rare answer whose text matters."""
-
-    def __init__(self) -> None:
-        self.body = b""
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-
-def _error_text(response: bytes) -> str:
-    """What the server says in an error answer (KServe: ``{"error": "..."}``)."""
-    collector = _BodyCollector()
-    httptools.HttpResponseParser(collector).feed_data(response)
-    text = collector.body.decode("utf-8", "replace")
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        return text.strip()
-    if isinstance(answer, dict) and "error" in answer:
-        return str(answer["error"])
-    return text.strip()

@@ -7,13 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from trimton.core.errors import InputError
+from trimton.perf.load.checked_connection import (
+    CheckedConnector,
+    KeepingConnector,
+    ReadOutputs,
+)
 from trimton.perf.load.connection import Connector
 from trimton.perf.load.grpc_connection import GrpcConnector
 from trimton.perf.load.grpc_pool import streams_for
-from trimton.perf.load.grpc_requests import encode_grpc_message
+from trimton.perf.load.grpc_requests import encode_grpc_message, outputs_of_grpc_message
 from trimton.perf.load.grpc_stream import GrpcStreamConnector, encode_stream_message
+from trimton.perf.load.http_answer import outputs_of_answer
 from trimton.perf.load.http_connection import HttpConnector
 from trimton.perf.load.infer_request import InferRequest, infer_request
+from trimton.perf.load.output_check import OutputCheck
 from trimton.perf.load.requests import encode_message, within_memory
 from trimton.perf.load.response_times import ResponseTimes
 from trimton.perf.load.shared_memory import in_shared_memory, sizes_of_outputs
@@ -32,7 +39,8 @@ class WireProtocol:
     ``port_of`` is what the server's port is called.
 
     The boolean of ``connector`` and ``encode`` asks for gzip in the content of requests, the
-    number of ``connector`` is the size of the largest request in bytes.
+    number of ``connector`` is the size of the largest request in bytes. ``answers`` is for those
+    who look into answers; None where these cannot be looked into.
     """
 
     name: str
@@ -41,6 +49,32 @@ class WireProtocol:
     endpoint: Callable[[Access], ModelEndpoint]
     connector: Callable[[Access, bool, int], Connector]
     encode: Callable[[InferRequest, Access, bool], bytes]
+    answers: ReadableAnswers | None = None
+
+    def checked_connector(
+        self,
+        access: Access,
+        compressed: bool,
+        largest_bytes: int,
+        requests: Sequence[bytes],
+        check: OutputCheck,
+    ) -> Connector:
+        """As ``connector``, and the answers to ``requests`` must pass ``check``.
+
+        Raises InputError where the protocol's answers cannot be looked into.
+        """
+        if self.answers is None:
+            raise InputError("streamed responses are not checked; leave --validate out.")
+        keeping = self.answers.connector(access, compressed, largest_bytes)
+        return CheckedConnector(keeping, requests, check, self.answers.read)
+
+
+@dataclass(frozen=True)
+class ReadableAnswers:
+    """Connections that keep their answers, and how to read the outputs in these."""
+
+    connector: Callable[[Access, bool, int], KeepingConnector]
+    read: ReadOutputs
 
 
 @dataclass(frozen=True)
@@ -59,7 +93,7 @@ def _http_endpoint(access: Access) -> ModelEndpoint:
     return Endpoint(access.address, tls=access.tls, headers=access.headers)
 
 
-def _http_connector(access: Access, compressed: bool, largest_bytes: int) -> Connector:
+def _http_connector(access: Access, compressed: bool, largest_bytes: int) -> HttpConnector:
     return HttpConnector(access.address, access.tls)
 
 
@@ -74,6 +108,13 @@ def _grpc_endpoint(access: Access) -> ModelEndpoint:
 def _grpc_connector(access: Access, compressed: bool, largest_bytes: int) -> Connector:
     metadata = _grpc_metadata(access, compressed)
     return GrpcConnector(access.address, access.tls, metadata, streams_for(largest_bytes))
+
+
+def _keeping_grpc_connector(access: Access, compressed: bool, largest_bytes: int) -> GrpcConnector:
+    metadata = _grpc_metadata(access, compressed)
+    return GrpcConnector(
+        access.address, access.tls, metadata, streams_for(largest_bytes), keeps_answers=True
+    )
 
 
 def _grpc_metadata(access: Access, compressed: bool) -> tuple[tuple[str, str], ...]:
@@ -98,10 +139,22 @@ PROTOCOLS: Mapping[str, WireProtocol] = {
     protocol.name: protocol
     for protocol in (
         WireProtocol(
-            "http", "HTTP", DEFAULT_HTTP_PORT, _http_endpoint, _http_connector, _http_message
+            "http",
+            "HTTP",
+            DEFAULT_HTTP_PORT,
+            _http_endpoint,
+            _http_connector,
+            _http_message,
+            ReadableAnswers(_http_connector, outputs_of_answer),
         ),
         WireProtocol(
-            "grpc", "gRPC", DEFAULT_GRPC_PORT, _grpc_endpoint, _grpc_connector, _grpc_message
+            "grpc",
+            "gRPC",
+            DEFAULT_GRPC_PORT,
+            _grpc_endpoint,
+            _grpc_connector,
+            _grpc_message,
+            ReadableAnswers(_keeping_grpc_connector, outputs_of_grpc_message),
         ),
         WireProtocol(
             _STREAMING,

@@ -19,6 +19,7 @@ from time import monotonic_ns
 from trimton.core.errors import InputError
 from trimton.perf.load.connection import Connection, Connector, OnAnswer, OnFailure
 from trimton.perf.load.infer_request import InferRequest
+from trimton.perf.load.wrapped_connection import WrappedConnection
 
 # In this range all numbers are equally long: ten digits in JSON, five bytes in protobuf.
 FIRST_ID = 10**9
@@ -144,40 +145,17 @@ class Progress:
         self.paused_ns = 0
 
 
-class SequenceConnection:
-    """One connection, one sequence at a time; see trimton.perf.load.connection.Connection."""
+class SequenceConnection(WrappedConnection[Connection]):
+    """One connection, one sequence at a time."""
 
-    __slots__ = ("_connector", "_on_answer", "_on_failure", "_progress", "inner")
-
-    inner: Connection
+    __slots__ = ("_connector", "_progress")
 
     def __init__(
         self, connector: SequenceConnector, on_answer: OnAnswer, on_failure: OnFailure
     ) -> None:
+        super().__init__(on_answer, on_failure)
         self._connector = connector
-        self._on_answer = on_answer
-        self._on_failure = on_failure
         self._progress: Progress | None = None
-
-    @property
-    def has_answered(self) -> bool:
-        """Whether it ever carried an answer."""
-        return self.inner.has_answered
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether an answer is awaited."""
-        return self.inner.in_flight
-
-    @property
-    def reusable(self) -> bool:
-        """Whether another request can be sent."""
-        return self.inner.reusable
-
-    @property
-    def sent_ns(self) -> int:
-        """When the last request was sent."""
-        return self.inner.sent_ns
 
     def send(self, request: bytes) -> None:
         """Send the next step of the sequence; what a mode deals out in turn plays no part."""
@@ -185,10 +163,6 @@ class SequenceConnection:
             self._progress = self._connector.begin()
         progress = self._progress
         self.inner.send(progress.steps[progress.position].numbered(progress.sequence_id))
-
-    def give_up(self) -> None:
-        """End a request that takes too long, and its sequence with it."""
-        self.inner.give_up()
 
     def close(self) -> None:
         """Drop the connection without a report."""

@@ -15,7 +15,9 @@ from typing import Protocol
 from trimton.core.errors import InputError
 from trimton.perf.load.arms import Load, schedules
 from trimton.perf.load.closed_loop import run_closed_loop
+from trimton.perf.load.connection import Connector
 from trimton.perf.load.open_loop import CONNECTIONS_MAX, run_open_loop
+from trimton.perf.load.output_check import OutputCheck
 from trimton.perf.load.patience import Patience
 from trimton.perf.load.protocols import PROTOCOLS, PreparedLoad, response_times_of
 from trimton.perf.load.sequences import (
@@ -35,13 +37,15 @@ class LoadSource:
     """All that a worker needs to make a load of its own; travels between processes.
 
     ``requests`` are encoded for ``protocol``; where ``sequences`` are given they are sent
-    instead. ``connections_max`` is for open loops, over all workers.
+    instead; ``check`` expects outputs of ``requests``. ``connections_max`` is for open loops, over
+    all workers.
     """
 
     protocol: str
     access: Access
     requests: tuple[bytes, ...] = ()
     sequences: tuple[tuple[Step, ...], ...] = ()
+    check: OutputCheck | None = None
     compressed: bool = False
     connections_max: int = CONNECTIONS_MAX
     request_timeout_s: float = Patience.request_timeout_s
@@ -50,13 +54,20 @@ class LoadSource:
     def prepare(self, worker: int = 0, workers: int = 1) -> PreparedLoad:
         """Connections and requests of one worker; no two begin with the same request."""
         largest = largest_step(self.sequences) if self.sequences else max(map(len, self.requests))
-        connector = PROTOCOLS[self.protocol].connector(self.access, self.compressed, largest)
+        connector = self._connector(largest)
         times = response_times_of(connector)
         if self.sequences:
             in_order = SequenceConnector(connector, self.sequences, sequence_ids(worker, workers))
             return PreparedLoad(in_order, IN_SEQUENCE, times)
         first = worker * len(self.requests) // workers
         return PreparedLoad(connector, self.requests[first:] + self.requests[:first], times)
+
+    def _connector(self, largest_bytes: int) -> Connector:
+        protocol = PROTOCOLS[self.protocol]
+        wire = self.access, self.compressed, largest_bytes
+        if self.check is None:
+            return protocol.connector(*wire)
+        return protocol.checked_connector(*wire, self.requests, self.check)
 
 
 class Crew(Protocol):

@@ -12,6 +12,7 @@ from time import monotonic_ns
 
 from trimton.core.errors import InputError
 from trimton.perf.load.arms import Load, window_record
+from trimton.perf.load.output_check import WRONG_OUTPUT, OutputCheck
 from trimton.perf.load.span import Span
 from trimton.perf.load.tally import OnRequest
 from trimton.perf.load.window import Window
@@ -19,11 +20,14 @@ from trimton.perf.results import LoadWindow
 from trimton.perf.targets.in_process import InProcessModel
 from trimton.perf.targets.tensors import Array
 
+REFUSED_BY_MODEL = "refused by the model"
+
 
 @dataclass(frozen=True)
 class InProcessArm:
     """A model in this process; ``feeds`` are the inputs of the requests, ``batch`` samples in each.
 
+    ``check`` expects outputs of ``feeds``; what it costs is the client's.
     Client CPU is what the threads use outside the inference, CPU per inference the rest of this
     process.
     """
@@ -33,6 +37,7 @@ class InProcessArm:
     feeds: Sequence[Mapping[str, Array]]
     batch: int = 1
     on_request: OnRequest | None = None
+    check: OutputCheck | None = None
 
     def measure(self, load: Load) -> LoadWindow:
         """See trimton.perf.load.arms.Arm.
@@ -74,28 +79,33 @@ class InProcessArm:
         Returns ``window``, and the CPU nanoseconds that the threads used outside the model.
         """
         lock = threading.Lock()
-        feeds = itertools.islice(itertools.cycle(self.feeds), count)
+        feeds = itertools.islice(itertools.cycle(enumerate(self.feeds)), count)
 
         def call_until_closed() -> int:
             model_cpu_ns = 0
             while not window.is_closed:
                 with lock:
-                    feed = next(feeds, None)
-                if feed is None:
+                    following = next(feeds, None)
+                if following is None:
                     break
+                number, feed = following
                 cpu_ns, started_ns = time.thread_time_ns(), monotonic_ns()
+                outputs: dict[str, Array] | None = None
                 failure = None
                 try:
-                    self.model.infer(feed)
+                    outputs = self.model.infer(feed)
                 except InputError as error:
-                    failure = str(error)
+                    failure = REFUSED_BY_MODEL, str(error)
                 finished_ns = monotonic_ns()
                 model_cpu_ns += time.thread_time_ns() - cpu_ns
+                if self.check is not None and outputs is not None:
+                    mismatch = self.check.mismatch(number, outputs)
+                    failure = None if mismatch is None else (WRONG_OUTPUT, mismatch)
                 with lock:
                     if failure is None:
                         window.answered(started_ns, finished_ns)
                     else:
-                        window.failed(finished_ns, "refused by the model", failure)
+                        window.failed(finished_ns, *failure)
             return time.thread_time_ns() - model_cpu_ns
 
         with ThreadPoolExecutor(concurrency) as pool:

@@ -25,16 +25,15 @@ def compare_variants(
     quantile: Quantile = fixed,
     metrics: Collection[str] = tuple(METRICS),
 ) -> tuple[MetricComparison, ...]:
-    """Each of ``metrics`` (names of METRICS) at every concurrency that both were loaded with.
+    """Each of ``metrics`` (names of METRICS) at every load that both had, in flight or by schedule.
 
     Only rounds that both have count, as pairs. A metric that one side lacks (a percentile with
     too few requests behind it, CPU time of a remote server) is left out. ``quantile`` decides how
     wide the intervals are: the default is for a number of rounds that was fixed before.
     """
     comparisons = []
-    levels = dict.fromkeys(w.concurrency for w in windows if w.variant == baseline)
-    for concurrency in levels:
-        at_level = [w for w in windows if w.concurrency == concurrency]
+    for load in dict.fromkeys(_load(w) for w in windows if w.variant == baseline):
+        at_level = [w for w in windows if _load(w) == load]
         sides = [{w.round: w for w in at_level if w.variant == v} for v in (baseline, variant)]
         common = sides[0].keys() & sides[1].keys()
         if not common:
@@ -43,7 +42,7 @@ def compare_variants(
         for name in metrics:
             estimate = _estimate(METRICS[name], before, after, seed)
             if estimate is not None:
-                comparisons.append(_comparison(name, estimate, concurrency, margin, quantile))
+                comparisons.append(_comparison(name, estimate, before, margin, quantile))
     return tuple(comparisons)
 
 
@@ -83,10 +82,15 @@ def _estimate(metric: Metric, before: Rounds, after: Rounds, seed: int) -> Ratio
     )
 
 
+def _load(window: LoadWindow) -> tuple[int, str | None, float | None]:
+    return window.concurrency, window.arrivals, window.rate_rps
+
+
 def _comparison(
-    name: str, estimate: RatioEstimate, concurrency: int, margin: float, quantile: Quantile
+    name: str, estimate: RatioEstimate, before: Rounds, margin: float, quantile: Quantile
 ) -> MetricComparison:
     metric = METRICS[name]
+    concurrency, arrivals, rate_rps = _load(before.windows[0])
     reach = quantile(estimate.effective_rounds)
     # So few rounds allow no answer where the quantile is infinite.
     interval = estimate.interval(reach) if isfinite(reach) else None
@@ -94,7 +98,7 @@ def _comparison(
     low, high = interval or (None, None)
     found = Interval(value=estimate.ratio, low=low, high=high)
     return MetricComparison(
-        name=f"{name}@{concurrency}",
+        name=f"{name}@{concurrency}" if arrivals is None else f"{name}@{rate_rps:g}/s",
         unit=metric.unit,
         higher_is_better=metric.higher_is_better,
         baseline=estimate.baseline,
@@ -102,7 +106,8 @@ def _comparison(
         ratio=estimate.ratio,
         interval=interval,
         outcome=judge(found, higher_is_better=metric.higher_is_better, margin=margin),
-        concurrency=concurrency,
+        concurrency=concurrency if arrivals is None else None,
+        rate_rps=rate_rps,
         detectable_pct=(
             None if detectable is None or not isfinite(detectable) else 100 * (detectable - 1)
         ),

@@ -15,7 +15,8 @@ from urllib.parse import quote
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.requests import encode_body, infer_path
 from trimton.perf.targets.address import Address
-from trimton.perf.targets.tensors import Array, TensorSpec, unpack
+from trimton.perf.targets.answers import listed_outputs
+from trimton.perf.targets.tensors import Array, TensorSpec
 from trimton.perf.targets.tls import Tls
 
 _HEAD_LENGTH = "Inference-Header-Content-Length"
@@ -124,7 +125,7 @@ class Endpoint:
             body,
             {"Content-Type": "application/octet-stream", _HEAD_LENGTH: str(head_length)},
         )
-        return answer.tensors(model)
+        return answer.tensors()
 
     def register_shared_memory(self, region: str, key: str, size_bytes: int) -> None:
         """Let the server map the shared memory ``key`` under the name ``region``."""
@@ -196,23 +197,9 @@ class _Answer:
     def json(self) -> dict[str, Any]:
         return self._object(self.body)
 
-    def tensors(self, model: str) -> dict[str, Array]:
+    def tensors(self) -> dict[str, Array]:
         length = len(self.body) if self.head_length is None else self.head_length
-        head = self._object(self.body[:length])
-        data = memoryview(self.body)[length:]
-        outputs = {}
-        offset = 0
-        for item in head.get("outputs", ()):
-            size = item.get("parameters", {}).get("binary_data_size")
-            if size is None:
-                raise InfrastructureError(
-                    f"the server at {self.address} does not answer {model!r} with binary "
-                    "tensors; it lacks the binary tensor data extension of KServe v2."
-                )
-            payload = data[offset : offset + size]
-            outputs[str(item["name"])] = unpack(payload, item["datatype"], tuple(item["shape"]))
-            offset += size
-        return outputs
+        return listed_outputs(self._object(self.body[:length]), memoryview(self.body)[length:])
 
     def _object(self, text: bytes) -> dict[str, Any]:
         try:

@@ -16,8 +16,9 @@ from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.grpc_requests import infer_message
 from trimton.perf.load.infer_request import infer_request
 from trimton.perf.targets.address import DEFAULT_GRPC_PORT, Address
+from trimton.perf.targets.answers import outputs_of_message
 from trimton.perf.targets.endpoint import ModelMetadata, ServerMetadata
-from trimton.perf.targets.tensors import Array, TensorSpec, unpack
+from trimton.perf.targets.tensors import Array, TensorSpec
 from trimton.perf.targets.tls import Tls, shown_certificate
 
 _UNLIMITED = -1
@@ -124,15 +125,7 @@ class GrpcEndpoint:
     ) -> dict[str, Array]:
         """The outputs for ``inputs`` by name; ``specs`` are the inputs of model_metadata."""
         message = infer_message(infer_request(model, inputs, specs))
-        answer = self._call(self._stub.ModelInfer, message)
-        if len(answer.raw_output_contents) != len(answer.outputs):
-            raise InfrastructureError(
-                f"the server at {self.address} does not answer {model!r} with raw tensors."
-            )
-        return {
-            output.name: unpack(memoryview(content), output.datatype, tuple(output.shape))
-            for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)
-        }
+        return outputs_of_message(self._call(self._stub.ModelInfer, message))
 
     def register_shared_memory(self, region: str, key: str, size_bytes: int) -> None:
         """Let the server map the shared memory ``key`` under the name ``region``."""

@@ -11,11 +11,25 @@ from trimton.plugin.cli.load_options import (
     ConcurrencyOption,
     ConcurrencyRangeOption,
     DataOption,
+    DistributionOption,
+    HeaderOption,
+    InputDataOption,
+    InsecureOption,
     MetricsUrlOption,
+    ProtocolOption,
+    RateOption,
+    RateRangeOption,
     SeedOption,
     ShapeOption,
     ThreadsOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsOption,
     UrlOption,
+    ValidateAtolOption,
+    ValidateOption,
+    ValidateRtolOption,
 )
 from trimton.plugin.cli.output import JsonOption
 from trimton.plugin.cli.perf_flags import (
@@ -23,13 +37,9 @@ from trimton.plugin.cli.perf_flags import (
     ConnectionsOption,
     CountOption,
     CsvOption,
-    DistributionOption,
     EngineOption,
     ErrorRateOption,
     ExportOption,
-    HeaderOption,
-    InputDataOption,
-    InsecureOption,
     IntervalOption,
     IntervalsOption,
     PeakOption,
@@ -37,10 +47,7 @@ from trimton.plugin.cli.perf_flags import (
     PerfWarmupOption,
     PerfWindowOption,
     PrecisionOption,
-    ProtocolOption,
     RampOption,
-    RateOption,
-    RateRangeOption,
     ReplayOption,
     RoundsOption,
     SaveTraceOption,
@@ -49,10 +56,6 @@ from trimton.plugin.cli.perf_flags import (
     SpreadOption,
     StreamingOption,
     ThresholdOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TlsOption,
     TrialsOption,
     WorkersOption,
 )
@@ -72,6 +75,9 @@ def command(
     protocol: ProtocolOption = "http",
     data: DataOption = None,
     input_data: InputDataOption = None,
+    validate: ValidateOption = None,
+    validate_rtol: ValidateRtolOption = None,
+    validate_atol: ValidateAtolOption = None,
     shape: ShapeOption = None,
     batch: BatchOption = None,
     concurrency: ConcurrencyOption = None,
@@ -86,7 +92,7 @@ def command(
     latency_threshold: ThresholdOption = None,
     max_error_rate: ErrorRateOption = None,
     peak_precision: PrecisionOption = 3.0,
-    max_connections: ConnectionsOption = 900,
+    max_connections: ConnectionsOption = 256,
     streaming: StreamingOption = False,
     sequence_length: SequenceOption = None,
     workers: WorkersOption = None,
@@ -122,10 +128,10 @@ def command(
 
     Example: trimton perf model_repository/fashion_resnet --concurrency-range 1:4:1
     """
-    from trimton.plugin.cli.load_options import shapes_of
-    from trimton.plugin.cli.perf_options import LoadOptions, MeasureOptions, wire_of
+    from trimton.plugin.cli.feeding_options import feeding_of
+    from trimton.plugin.cli.perf_options import LoadOptions, MeasureOptions
     from trimton.plugin.cli.perf_run import Outputs, PerfRun
-    from trimton.plugin.feeding import Feeding
+    from trimton.plugin.cli.wire_options import wire_of
 
     PerfRun(
         model=model,
@@ -143,7 +149,15 @@ def command(
             sequence_length=sequence_length,
             workers=workers,
         ),
-        feeding=Feeding(data, input_data, shapes_of(shape), seed),
+        feeding=feeding_of(
+            data=data,
+            input_data=input_data,
+            shapes=shape,
+            seed=seed,
+            validate=validate,
+            rtol=validate_rtol,
+            atol=validate_atol,
+        ),
         batch=batch,
         load=LoadOptions(
             concurrency=concurrency,

@@ -6,19 +6,18 @@ from typing import Annotated
 
 import typer
 
+from trimton.plugin.cli.load_options import LOAD_PANEL, WIRE_PANEL
+
 ROUNDS = 5
 WINDOW_S = 2.0
 # What perf_analyzer's rule uses where an option is not given.
 RULE_WINDOW_MS = 5000
 RULE_SPREAD_PCT = 10.0
 RULE_TRIALS = 10
-TOKEN_VARIABLE = "TRIMTON_TOKEN"
 OWN_ENGINE = "trimton"
 ANALYZER_ENGINE = "perf_analyzer"
 
-_LOAD = "Load"
 _MEASURE = "Measurement"
-_WIRE = "Connection to a server"
 _FILES = "Files"
 
 EngineOption = Annotated[
@@ -27,55 +26,17 @@ EngineOption = Annotated[
         metavar=f"{OWN_ENGINE}|{ANALYZER_ENGINE}",
         help="Who sends: this program, or NVIDIA's perf_analyzer where it is found "
         "($TRIMTON_PERF_ANALYZER, PATH), its figures in our tables.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
-]
-ProtocolOption = Annotated[
-    str,
-    typer.Option("--protocol", "-i", help="http or grpc.", rich_help_panel=_WIRE),
-]
-HeaderOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--header",
-        metavar="NAME:VALUE",
-        help="A header of every request (repeatable). A bearer token is taken from the "
-        f"environment variable {TOKEN_VARIABLE}.",
-        rich_help_panel=_WIRE,
-    ),
-]
-TlsOption = Annotated[
-    bool,
-    typer.Option(
-        "--tls",
-        help="Connect with TLS; the system's authorities are trusted.",
-        rich_help_panel=_WIRE,
-    ),
-]
-TlsCaOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE.pem", help="Trust these authorities instead.", rich_help_panel=_WIRE
-    ),
-]
-TlsCertOption = Annotated[
-    str | None,
-    typer.Option(metavar="FILE.pem", help="The client's certificate.", rich_help_panel=_WIRE),
-]
-TlsKeyOption = Annotated[
-    str | None, typer.Option(metavar="FILE.pem", help="Its key.", rich_help_panel=_WIRE)
-]
-InsecureOption = Annotated[
-    bool,
-    typer.Option("--tls-insecure", help="Trust whatever answers.", rich_help_panel=_WIRE),
 ]
 CompressOption = Annotated[
-    bool, typer.Option("--compress", help="Send request bodies with gzip.", rich_help_panel=_WIRE)
+    bool,
+    typer.Option("--compress", help="Send request bodies with gzip.", rich_help_panel=WIRE_PANEL),
 ]
 SharedMemoryOption = Annotated[
     str,
     typer.Option(
-        help="none, or system: tensors stay in this machine's memory.", rich_help_panel=_WIRE
+        help="none, or system: tensors stay in this machine's memory.", rich_help_panel=WIRE_PANEL
     ),
 ]
 StreamingOption = Annotated[
@@ -84,7 +45,7 @@ StreamingOption = Annotated[
         "--streaming",
         help="Streaming inference over gRPC, for decoupled models: a request ends with its last "
         "response.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 SequenceOption = Annotated[
@@ -93,7 +54,7 @@ SequenceOption = Annotated[
         metavar="N",
         help="Send sequences of N requests, for stateful models; each request in flight belongs "
         "to a sequence of its own.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 WorkersOption = Annotated[
@@ -102,43 +63,13 @@ WorkersOption = Annotated[
         metavar="N",
         help="Processes that share the load. Without it one, and more where that one turns out "
         "to be the limit.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
-]
-InputDataOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="random|zero|PATH",
-        help="What is sent: random values (the default), zeros, or perf_analyzer's input data (a "
-        "JSON file, or a folder with one raw file for each input).",
-    ),
-]
-RateOption = Annotated[
-    str | None,
-    typer.Option(
-        "--request-rate",
-        metavar="R,R,...",
-        help="Requests per second by schedule, one level each; latency counts from the schedule.",
-        rich_help_panel=_LOAD,
-    ),
-]
-RateRangeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--request-rate-range",
-        metavar="START:END:STEP",
-        help="Rates as a range, END included; END 0 with --latency-threshold: until it breaks.",
-        rich_help_panel=_LOAD,
-    ),
-]
-DistributionOption = Annotated[
-    str,
-    typer.Option(help="Arrivals at a rate: constant or poisson.", rich_help_panel=_LOAD),
 ]
 RampOption = Annotated[
     str | None,
     typer.Option(
-        metavar="START:END:SECONDS", help="A rate that rises linearly.", rich_help_panel=_LOAD
+        metavar="START:END:SECONDS", help="A rate that rises linearly.", rich_help_panel=LOAD_PANEL
     ),
 ]
 ReplayOption = Annotated[
@@ -146,7 +77,7 @@ ReplayOption = Annotated[
     typer.Option(
         metavar="FILE",
         help="Replay a trace: one arrival on each line, in seconds.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 IntervalsOption = Annotated[
@@ -154,7 +85,7 @@ IntervalsOption = Annotated[
     typer.Option(
         metavar="FILE",
         help="Replay gaps between requests: one on each line, in microseconds.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 PeakOption = Annotated[
@@ -163,13 +94,14 @@ PeakOption = Annotated[
         "--peak",
         help="Search the highest Poisson rate that keeps --latency-threshold (at --percentile, "
         "default 99) and --max-error-rate.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 ErrorRateOption = Annotated[
     float | None,
     typer.Option(
-        help="Percentage of requests that may fail in --peak (default 0).", rich_help_panel=_LOAD
+        help="Percentage of requests that may fail in --peak (default 0).",
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 PrecisionOption = Annotated[
@@ -177,7 +109,7 @@ PrecisionOption = Annotated[
     typer.Option(
         help="Percentage to which --peak tells the highest rate that holds from the next that does "
         "not.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 ThresholdOption = Annotated[
@@ -185,7 +117,7 @@ ThresholdOption = Annotated[
     typer.Option(
         metavar="MS",
         help="End a range at the first level whose latency is over this.",
-        rich_help_panel=_LOAD,
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 ConnectionsOption = Annotated[
@@ -194,8 +126,9 @@ ConnectionsOption = Annotated[
         min=1,
         max=1000,
         help="Connections that a rate may open; a request that finds none free waits, and the "
-        "wait is latency.",
-        rich_help_panel=_LOAD,
+        "wait is latency. Over HTTP, Triton may lose answers where more than some 270 are due "
+        "at once.",
+        rich_help_panel=LOAD_PANEL,
     ),
 ]
 CountOption = Annotated[

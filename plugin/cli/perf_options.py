@@ -5,8 +5,7 @@ Those that perf_analyzer has too mean what they mean there.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from trimton.plugin.cli.perf_flags import (
     RULE_SPREAD_PCT,
     RULE_TRIALS,
     RULE_WINDOW_MS,
-    TOKEN_VARIABLE,
     WINDOW_S,
 )
 
@@ -26,13 +24,9 @@ if TYPE_CHECKING:
     from trimton.perf.load.rounds import Level
     from trimton.perf.load.stability import StabilityRule
     from trimton.plugin.load_test import Measuring, Threshold
-    from trimton.plugin.wire import Wire
 
 # The percentile that a peak keeps within the limit where none is given.
 _PEAK_SHARE = 0.99
-
-_WORKERS_MAX = 256
-_SEQUENCE_LENGTH_MAX = 10_000
 
 
 @dataclass(frozen=True)
@@ -99,15 +93,15 @@ class LoadOptions:
         """The limits of ``--peak``; None without it. InputError where one is missing or wrong."""
         from trimton.perf.load.peak_search import Objective
 
-        _within("--latency-threshold", self.latency_threshold_ms, 1e-3, 3_600_000)
+        check_within("--latency-threshold", self.latency_threshold_ms, 1e-3, 3_600_000)
         if not self.peak:
             if self.max_error_pct is not None:
                 raise InputError("--max-error-rate is for --peak.")
             return None
         if self.latency_threshold_ms is None:
             raise InputError("--peak needs the limit to keep: --latency-threshold MS.")
-        _within("--max-error-rate", self.max_error_pct, 0, 100)
-        _within("--peak-precision", self.peak_precision_pct, 0.5, 100)
+        check_within("--max-error-rate", self.max_error_pct, 0, 100)
+        check_within("--peak-precision", self.peak_precision_pct, 0.5, 100)
         return Objective(
             self.latency_threshold_ms,
             share_of(percentile) or _PEAK_SHARE,
@@ -146,11 +140,11 @@ class MeasureOptions:
         """The settings, checked; InputError names the option that is wrong."""
         from trimton.plugin.load_test import Measuring
 
-        _within("--rounds", self.rounds, 1, 10_000)
-        _within("--window", self.window_s, 1e-3, 3600)
-        _within("--measurement-interval", self.interval_ms, 1, 3_600_000)
-        _within("--request-count", self.request_count, 1, 100_000_000)
-        _within("--seed", self.seed, 0, 2**63)
+        check_within("--rounds", self.rounds, 1, 10_000)
+        check_within("--window", self.window_s, 1e-3, 3600)
+        check_within("--measurement-interval", self.interval_ms, 1, 3_600_000)
+        check_within("--request-count", self.request_count, 1, 100_000_000)
+        check_within("--seed", self.seed, 0, 2**63)
         rule = self._rule(percentile_is_for_limit)
         if rule is not None and (self.rounds is not None or self.window_s is not None):
             raise InputError(
@@ -174,8 +168,8 @@ class MeasureOptions:
     def _rule(self, percentile_is_for_limit: bool) -> StabilityRule | None:
         from trimton.perf.load.stability import StabilityRule
 
-        _within("--stability-percentage", self.spread_pct, 0.1, 1000)
-        _within("--max-trials", self.trials_max, 3, 10_000)
+        check_within("--stability-percentage", self.spread_pct, 0.1, 1000)
+        check_within("--max-trials", self.trials_max, 3, 10_000)
         share = share_of(self.percentile)
         asked = (self.interval_ms, self.spread_pct, self.trials_max)
         if asked == (None, None, None) and (share is None or percentile_is_for_limit):
@@ -193,7 +187,7 @@ class MeasureOptions:
             seconds = float(self.warmup)
         except ValueError:
             raise InputError(f"--warmup {self.warmup}: give seconds, or auto.") from None
-        _within("--warmup", seconds, 0, 3600)
+        check_within("--warmup", seconds, 0, 3600)
         return seconds
 
 
@@ -206,53 +200,7 @@ def share_of(percentile: float | None) -> float | None:
     return percentile / 100
 
 
-def wire_of(
-    *,
-    protocol: str,
-    headers: list[str] | None,
-    tls: bool,
-    tls_files: Mapping[str, str | None],
-    insecure: bool,
-    compress: bool = False,
-    shared_memory: str = "none",
-    streaming: bool = False,
-    sequence_length: int | None = None,
-    workers: int | None = None,
-) -> Wire:
-    """How requests travel, checked; ``tls_files`` by the name of their field in Tls."""
-    from trimton.perf.load.protocols import protocol_named
-    from trimton.perf.targets.access import parse_headers
-    from trimton.perf.targets.tls import Tls
-    from trimton.plugin.wire import Wire
-
-    if shared_memory not in ("none", "system"):
-        raise InputError(f"--shared-memory {shared_memory}: choose none or system.")
-    _within("--workers", workers, 1, _WORKERS_MAX)
-    _within("--sequence-length", sequence_length, 1, _SEQUENCE_LENGTH_MAX)
-    if compress and sequence_length is not None:
-        raise InputError("--compress is not for --sequence-length: sequences are not compressed.")
-    if streaming and (workers or 1) > 1:
-        raise InputError("--streaming is measured from one process, not with --workers.")
-    if streaming and protocol.lower() != "grpc":
-        raise InputError("--streaming needs gRPC: give -i grpc and, with --url, its port.")
-    if compress and shared_memory == "system":
-        raise InputError("--compress has nothing to do with --shared-memory system.")
-    files = {name: Path(file) for name, file in tls_files.items() if file is not None}
-    if "key_file" in files and "certificate_file" not in files:
-        raise InputError("--tls-key needs the certificate that it belongs to: --tls-cert.")
-    if (files or insecure) and not tls:
-        raise InputError("--tls-ca, --tls-cert, --tls-key and --tls-insecure need --tls.")
-    return Wire(
-        protocol=protocol_named(protocol, streaming=streaming),
-        tls=Tls(**files, insecure=insecure) if tls else None,
-        headers=parse_headers(headers or (), os.environ.get(TOKEN_VARIABLE)),
-        compressed=compress,
-        shared_memory=shared_memory == "system",
-        sequence_length=sequence_length,
-        workers=workers,
-    )
-
-
-def _within(option: str, value: float | None, low: float, high: float) -> None:
+def check_within(option: str, value: float | None, low: float, high: float) -> None:
+    """Raise InputError for a ``value`` of ``option`` outside its bounds; None is no value."""
     if value is not None and not low <= value <= high:
         raise InputError(f"{option} must lie between {low:g} and {high:g}, not {value:g}.")

@@ -16,17 +16,18 @@ from trimton.perf.formats.perf_analyzer_csv import perf_analyzer_csv
 from trimton.perf.formats.profile_export import write_profile_export
 from trimton.perf.formats.traces import write_trace
 from trimton.perf.load.feeds import Feed, resolve_batch
+from trimton.perf.load.output_check import OutputCheck
 from trimton.perf.load.request_log import RequestLog, epoch_offset_ns
 from trimton.perf.load.rounds import Level
 from trimton.perf.load.slices import Slice, cut
 from trimton.perf.results import LoadWindow
 from trimton.plugin.analyzer import run_analyzer
 from trimton.plugin.cli.load_levels import CONCURRENCY_MAX, RATE_MAX_RPS, Endless
-from trimton.plugin.cli.load_options import check_metrics_url
 from trimton.plugin.cli.output import console, print_json, progress
 from trimton.plugin.cli.perf_flags import ANALYZER_ENGINE, OWN_ENGINE
 from trimton.plugin.cli.perf_options import LoadOptions, MeasureOptions
 from trimton.plugin.cli.perf_output import Heading, print_test, test_json
+from trimton.plugin.cli.wire_options import check_server_options
 from trimton.plugin.feeding import Feeding
 from trimton.plugin.load_test import LoadTest, Measuring, run_levels, run_peak
 from trimton.plugin.server.installation import home
@@ -74,7 +75,7 @@ class PerfRun:
         measuring = self.measure.measuring(
             runs_once=self.load.runs_once, percentile_is_for_limit=self.load.has_limit
         )
-        check_metrics_url(self.metrics_url, self.url)
+        check_server_options(self.url, self.metrics_url, self.wire)
         if self.load.runs_once:
             [schedule] = levels
             assert not isinstance(schedule, int), "a ramp and a trace are schedules"
@@ -94,6 +95,12 @@ class PerfRun:
             self._check_subject(subject)
             size = resolve_batch(subject.inputs, self.batch)
             feeds = self.feeding.feeds(subject, self.feeding.samples(subject), size)
+            check = self.feeding.check(subject, feeds, size)
+            if check is not None and program is not None:
+                raise InputError(
+                    f"--engine {ANALYZER_ENGINE} does not tell which outputs were wrong; give "
+                    "--no-validate."
+                )
             if self.wire.takes_single_requests:
                 # What the model refuses is wrong input, not an error rate.
                 subject.infer(feeds[0])
@@ -111,7 +118,14 @@ class PerfRun:
                     )
                 else:
                     test = self._load(
-                        subject, feeds, size, levels, measuring, log, lambda: shown.advance(task)
+                        subject,
+                        feeds,
+                        size,
+                        check,
+                        levels,
+                        measuring,
+                        log,
+                        lambda: shown.advance(task),
                     )
         self._tell(test, measuring, Heading.of(subject, self.wire, size), log)
 
@@ -120,6 +134,7 @@ class PerfRun:
         subject: Subject,
         feeds: Sequence[Feed],
         batch: int,
+        check: OutputCheck | None,
         levels: Iterable[Level],
         measuring: Measuring,
         log: RequestLog | None,
@@ -131,6 +146,7 @@ class PerfRun:
             batch,
             in_flight=self._in_flight(levels),
             on_request=log.on_request if log else None,
+            check=check,
         )
 
         def on_window(window: LoadWindow) -> None:
@@ -225,8 +241,6 @@ class PerfRun:
                     f"{level.rate_rps:g} requests/s make {requests:.3g} requests in one window "
                     f"(at most {_SCHEDULE_MAX:.0e}); measure for a shorter time."
                 )
-        if self.url is None and self.wire.tls is not None:
-            raise InputError("--tls is for a server at --url; a local one has no TLS.")
 
     def _check_workers(self) -> None:
         recorded = {

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from trimton.plugin.cli.main import main
 
 QUICK = ("--rounds", "4", "--window", "0.1", "--warmup", "0.02")
+CONFIG_ANY = 'backend: "onnxruntime"\nmax_batch_size: 8\n'
 CONFIG = 'name: "classifier"\nbackend: "onnxruntime"\nmax_batch_size: 8\n'
 
 
@@ -86,6 +87,28 @@ def test_a_slower_variant_is_worse_in_throughput_and_latency(run, models):
         assert metric["outcome"] == "worse"
     assert document["quality"] == []
     assert {level["variant_name"] for level in document["levels"]} == {"base", "slow"}
+
+
+@pytest.mark.server
+def test_variants_are_compared_at_each_of_several_rates(run, triton):
+    triton.serve("rates_base", classifier(WEIGHTS), CONFIG_ANY)
+    triton.serve("rates_slow", classifier(WEIGHTS, work=400), CONFIG_ANY)
+    served = ("rates_base", "rates_slow", "-u", triton.server.http_url)
+    rates = ("--request-rate", "60,150", "--request-distribution", "poisson")
+    code, out, err = run(*served, *rates, "--rounds", "4", "--window", "0.4", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    metrics = {metric["name"]: metric for metric in document["metrics"]}
+    assert {m["rate_rps"] for m in metrics.values()} == {60, 150}
+    for rate in (60, 150):
+        assert metrics[f"latency_mean_ms@{rate}/s"]["ratio"] > 1
+    levels = [(level["variant_name"], level["rate_rps"]) for level in document["levels"]]
+    assert sorted(levels) == [
+        ("rates_base", 60),
+        ("rates_base", 150),
+        ("rates_slow", 60),
+        ("rates_slow", 150),
+    ]
 
 
 def test_every_variant_is_compared_and_its_quality_told(run, models, data):

@@ -10,7 +10,7 @@ import pytest
 
 from trimton.core.errors import InputError
 from trimton.perf.engines.input_data import write_input_data
-from trimton.perf.formats.input_data import read_input_data
+from trimton.perf.formats.input_data import read_input_data, read_validation_data
 from trimton.perf.targets.tensors import NUMPY_TYPES, TensorSpec
 
 PAIR = [TensorSpec("x", "FP32", (None, 2)), TensorSpec("n", "INT64", (None, 1))]
@@ -141,3 +141,47 @@ def test_a_file_that_is_not_there_or_no_json_is_one_sentence(tmp_path):
     (tmp_path / "x").write_bytes(b"123")
     with pytest.raises(InputError, match="3 bytes do not fit"):
         read_input_data(tmp_path, PAIR, batch=1)
+
+
+OUTPUTS = [TensorSpec("y", "FP32", (None, 2)), TensorSpec("z", "INT64", (None, None))]
+
+
+@pytest.fixture
+def write_both(tmp_path):
+    def put(validation_data, steps: int = 3):
+        path = tmp_path / "data.json"
+        data = [step(i, i, i) for i in range(steps)]
+        path.write_text(json.dumps({"data": data, "validation_data": validation_data}))
+        return path
+
+    return put
+
+
+def test_validation_data_stands_beside_the_requests(write_both):
+    path = write_both([[{"y": [i, i + 0.5]} for i in range(3)]])
+    single = read_validation_data(path, OUTPUTS, batch=1)
+    assert [expected["y"].tolist() for expected in single] == [[[i, i + 0.5]] for i in range(3)]
+    assert single[0].keys() == {"y"}
+    [pair] = read_validation_data(path, OUTPUTS, batch=2)
+    assert pair["y"].tolist() == [[0, 0.5], [1, 1.5]]
+    assert len(read_input_data(path, PAIR, batch=2)) == 1
+
+
+def test_a_file_or_a_folder_may_expect_nothing(write, tmp_path):
+    assert read_validation_data(write([step(1, 2, 3)]), OUTPUTS, batch=1) is None
+    assert read_validation_data(tmp_path, OUTPUTS, batch=1) is None
+
+
+@pytest.mark.parametrize(
+    ("validation_data", "message"),
+    [
+        ([{"y": [1, 2]}], "validation_data has 1 entries, but data has 3"),
+        ({}, 'has no list "validation_data"'),
+        ([{"y": [1, 2]}, {"q": [1]}], "entry 2 of validation_data: the model has no output 'q'"),
+        ([{"y": [1]}], r"entry 1 of validation_data, y: has 1 values"),
+        ([{"z": [1]}], r"entry 1 of validation_data, z: needs a shape .*; give it in the file\.$"),
+    ],
+)
+def test_validation_data_that_does_not_fit_is_one_sentence(write_both, validation_data, message):
+    with pytest.raises(InputError, match=message):
+        read_validation_data(write_both(validation_data), OUTPUTS, batch=1)

@@ -170,6 +170,22 @@ def test_only_rounds_and_loads_that_both_have_are_compared():
     assert found[0].baseline == pytest.approx(100)
 
 
+def test_loads_by_schedule_are_told_apart_by_their_rates():
+    fields = {"concurrency": 0, "arrivals": "constant", "service_mean_ms": 1.0}
+    windows = [
+        window(variant, number, rate, latency_ms, rate_rps=rate, **fields)
+        for variant, slowness in (("a", 1), ("b", 2))
+        for rate, latency_ms in ((100.0, 5 * slowness), (250.5, 20.0))
+        for number in range(4)
+    ]
+    metrics = ("latency_mean_ms",)
+    found = compare_variants(windows, baseline="a", variant="b", metrics=metrics)
+    assert [m.name for m in found] == ["latency_mean_ms@100/s", "latency_mean_ms@250.5/s"]
+    assert [m.rate_rps for m in found] == [100, 250.5]
+    assert [m.concurrency for m in found] == [None, None]
+    assert [m.ratio for m in found] == pytest.approx([2, 1])
+
+
 def test_a_metric_that_one_side_lacks_is_left_out():
     windows = rounds("a", [100, 100], requests=500, cpu_ms_per_inference=1.0) + rounds(
         "b", [100, 100], requests=100
