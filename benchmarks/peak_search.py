@@ -1,11 +1,12 @@
-"""Peak search against a brute sweep: the same peak, in how much of the time?
+"""Peak search against a brute sweep and against theory: the same peak, in how much of the time?
 
-The sweep loads a real Triton at every rate of a grid in steps of 5 %, from a quarter of the
-capacity to a tenth above it, each for as long as the search's last trials last at least. Its peak
-is the highest rate that held the limit below the first three in a row that broke it. Both see
-Poisson arrivals and count latency from the scheduled instant. They run one after the other,
-several times, because the capacity of a shared machine drifts; the figures are medians. Exit code
-1 if the peaks differ by more than 5 % or the search takes more than a third of the sweep's time.
+A real Triton serves a model that takes the same time for every request. The sweep loads it at
+every rate of a grid in steps of 5 %, from two fifths of the capacity up, each with as many
+requests as a trial of the search may take. Its peak is the highest rate that held the limit before
+the first three in a row that broke it. Both see Poisson arrivals and count latency from the
+scheduled instant, so the peak is also known from theory (M/D/1, with the service time measured in
+a closed loop). They run one after the other, several times; the figures are medians. Exit code 1
+if the peaks differ by more than 5 % or the search takes more than a third of the sweep's time.
 
     python benchmarks/peak_search.py [--limit MS] [--repeats N] [--trials]
 """
@@ -21,7 +22,7 @@ from statistics import median
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from trivial_server import trivial_server
+from steady_server import measured_queue, steady_server
 
 from trimton.perf.load.arms import Load, ServedArm
 from trimton.perf.load.peak_search import (
@@ -34,11 +35,15 @@ from trimton.perf.load.peak_search import (
 )
 from trimton.perf.load.schedules import PoissonRate
 from trimton.perf.load.span import Span
+from trimton.perf.measure.histogram import requests_needed
 
+GRID = (0.4, 1.1)  # of the capacity
 STEP = 1.05
+REQUESTS = 6  # times the fewest with which the percentile can be told
 PRECISION = 0.03
 BREAKS_TO_END = 3
-RATE_MAX_RPS = 50_000
+SERVICE_S = 0.001
+RATE_MAX_RPS = 5_000
 DIFFERENCE_AT_MOST = 0.05
 TIME_AT_MOST = 1 / 3
 
@@ -68,11 +73,14 @@ def by_search(arm: ServedArm, objective: Objective, seed: int, tell: Tell) -> Fo
 def by_sweep(
     arm: ServedArm, objective: Objective, capacity_rps: float, seed: int, tell: Tell
 ) -> Found:
-    """Without stopping early: a brute sweep does not know what it will find."""
-    length_s = max(2.0, 6 * objective.latency_ms / 1000 / PRECISION)
-    rates = capacity_rps * np.geomspace(0.25, 1.1, 1 + round(np.log(1.1 / 0.25) / np.log(STEP)))
-    trials = []
+    """Without stopping early, with as many requests for each rate as the search may take."""
+    rates = capacity_rps * np.geomspace(*GRID, 1 + round(np.log(GRID[1] / GRID[0]) / np.log(STEP)))
+    requests = REQUESTS * requests_needed(objective.percentile)
+    settled_s = 6 * objective.latency_ms / 1000 / PRECISION
+    trials: list[Trial] = []
+    best_rps, breaks = 0.0, 0
     for index, rate_rps in enumerate(rates.tolist()):
+        length_s = max(settled_s, requests / rate_rps)
         verdict = Verdict(objective, length_s)
         span, _ = replace(arm, on_request=verdict.on_request).run(
             Load(0, index, length_s, 0.3, PoissonRate(rate_rps), seed=seed)
@@ -80,11 +88,9 @@ def by_sweep(
         assert isinstance(span, Span), "a schedule is counted by a span"
         trials.append(verdict.trial(rate_rps, span))
         tell(trials[-1])
-    best_rps, breaks = 0.0, 0
-    for trial in trials:
-        breaks = 0 if trial.holds else breaks + 1
-        if trial.holds:
-            best_rps = trial.rate_rps
+        breaks = 0 if trials[-1].holds else breaks + 1
+        if trials[-1].holds:
+            best_rps = rate_rps
         if breaks == BREAKS_TO_END:
             break
     return Found(best_rps, _seconds(trials), len(trials))
@@ -106,7 +112,7 @@ def tell_trial(trial: Trial) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--limit", type=float, default=10.0, help="p99 in milliseconds")
+    parser.add_argument("--limit", type=float, default=6.0, help="p99 in milliseconds")
     parser.add_argument("--trials", action="store_true", help="print every trial")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
@@ -114,16 +120,26 @@ def main() -> None:
     objective = Objective(options.limit)
     tell: Tell = tell_trial if options.trials else lambda trial: None
     table = Table(
-        "peak requests/s", "search", "s", "sweep", "s", "peak ratio", "time ratio", box=None
+        "peak requests/s",
+        "search",
+        "s",
+        "sweep",
+        "s",
+        "theory",
+        "search/sweep",
+        "search/theory",
+        "time ratio",
+        box=None,
     )
-    peaks, times = [], []
-    with trivial_server() as running:
+    peaks, truths, times = [], [], []
+    with steady_server(SERVICE_S) as arm:
         for repeat in range(options.repeats):
-            capacity, _ = running.arm.run(Load(16, 0, 1.0, 0.5))
-            capacity_rps = capacity.requests / capacity.duration_s
-            searched = by_search(running.arm, objective, repeat, tell)
-            swept = by_sweep(running.arm, objective, capacity_rps, repeat, tell)
+            queue = measured_queue(arm)
+            theory_rps = queue.peak_rps(objective.latency_ms / 1000, objective.percentile)
+            searched = by_search(arm, objective, repeat, tell)
+            swept = by_sweep(arm, objective, 1 / queue.service_s, repeat, tell)
             peaks.append(searched.rate_rps / swept.rate_rps if swept.rate_rps else 0.0)
+            truths.append(searched.rate_rps / theory_rps)
             times.append(searched.seconds / swept.seconds)
             table.add_row(
                 f"run {repeat + 1}",
@@ -131,14 +147,17 @@ def main() -> None:
                 f"{searched.seconds:.0f}",
                 f"{swept.rate_rps:.0f}",
                 f"{swept.seconds:.0f}",
+                f"{theory_rps:.0f}",
                 f"{peaks[-1]:.3f}",
+                f"{truths[-1]:.3f}",
                 f"{times[-1]:.2f}",
             )
     screen.print(f"p99 within {options.limit:g} ms, Poisson arrivals")
     screen.print(table)
     peak, time = median(peaks), median(times)
     screen.print(
-        f"median: peak {peak:.3f} of the sweep's (target: within {DIFFERENCE_AT_MOST:.0%}), "
+        f"median: peak {peak:.3f} of the sweep's (target: within {DIFFERENCE_AT_MOST:.0%}) and "
+        f"{median(truths):.3f} of theory's, "
         f"time {time:.2f} of the sweep's (target: at most {TIME_AT_MOST:.2f})"
     )
     sys.exit(0 if abs(peak - 1) <= DIFFERENCE_AT_MOST and time <= TIME_AT_MOST else 1)
