@@ -27,7 +27,7 @@ from trimton.transforms.prune.refit.features import (
     weight_matrix,
 )
 from trimton.transforms.prune.refit.moments import Moments
-from trimton.transforms.prune.refit.refitting import contribution
+from trimton.transforms.prune.refit.site import contribution
 from trimton.transforms.prune.refit.taps import Taps
 from trimton.transforms.prune.ties import Layer
 

@@ -1,5 +1,6 @@
 """Least-squares repair of a cut: layers refitted on calibration samples, without gradients."""
 
-from trimton.transforms.prune.refit.refitting import Refit, Site, refit, refit_sites
+from trimton.transforms.prune.refit.refitting import refit, refit_sites
+from trimton.transforms.prune.refit.site import Refit, Site
 
 __all__ = ["Refit", "Site", "refit", "refit_sites"]

@@ -9,6 +9,7 @@ is by then, so that each fit also repairs what the cuts before it did.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -26,11 +27,15 @@ from trimton.transforms.prune.refit.features import (
 from trimton.transforms.prune.refit.grouped import Batch, fit_groups, is_grouped
 from trimton.transforms.prune.refit.moments import Moments
 from trimton.transforms.prune.refit.pairs import find_producer, refit_pair
+from trimton.transforms.prune.refit.saturation import Limits, limits_of
 from trimton.transforms.prune.refit.site import Refit, Site, contribution
 from trimton.transforms.prune.refit.solve import fit
 from trimton.transforms.prune.refit.taps import Taps, is_held_out
 from trimton.transforms.prune.rewrites import Kept
 from trimton.transforms.prune.ties import Layer
+
+# An error, as a share of the target's variance, that needs no more than a refit alone.
+_GOOD_ENOUGH = 1e-3
 
 
 def refit_sites(model: ir.Model, kept: Kept) -> tuple[Site, ...]:
@@ -54,8 +59,8 @@ def refit_sites(model: ir.Model, kept: Kept) -> tuple[Site, ...]:
         features = 0 if layer.inputs is None else kept.mask(layer.weight, layer.inputs).sum()
         mask = kept.mask(layer.weight, layer.outputs)
         order = (place, int(features))
-        producer = find_producer(layer, makers)
-        sites.append(Site(layer, target.name or "", mask, order, producer))
+        producer, limits = find_producer(layer, makers), limits_of(target)
+        sites.append(Site(layer, target.name or "", mask, order, producer, limits))
     return tuple(sorted(sites, key=lambda site: site.order))
 
 
@@ -88,15 +93,35 @@ def _refits(
         if is_grouped(layer):
             yield from _grouped_refit(original, pruned, site, samples, editor)
             continue
-        seen, held_out, variance = _moments(original, pruned, site, samples)
-        found = fit(seen, held_out)
-        if found is None:
+        alone = _refit_alone(original, pruned, site, samples, editor, Limits())
+        if alone is not None:
+            yield alone
+        if site.producer is None or (alone is not None and alone.after < _GOOD_ENOUGH):
             continue
-        weights = as_weight(layer, weight_matrix(layer) + found.change)
-        layer.weight.const_value = ir.tensor(weights, name=layer.weight.name)
-        apply_shift(Shift(layer.node, found.constant), editor)
-        name = layer.node.name or layer.node.outputs[0].name or ""
-        yield Refit(name, site.target, found.before / variance, found.after / variance)
+        together = refit_pair(original, pruned, site, site.producer, samples, editor)
+        if together is not None:
+            last = _refit_alone(original, pruned, site, samples, editor, site.limits)
+            yield together if last is None else replace(together, after=last.after)
+
+
+def _refit_alone(
+    original: ir.Model,
+    pruned: ir.Model,
+    site: Site,
+    samples: Mapping[str, Array],
+    editor: Editor,
+    limits: Limits,
+) -> Refit | None:
+    layer = site.layer
+    seen, held_out, variance = _moments(original, pruned, site, samples, limits)
+    found = fit(seen, held_out)
+    if found is None:
+        return None
+    weights = as_weight(layer, weight_matrix(layer) + found.change)
+    layer.weight.const_value = ir.tensor(weights, name=layer.weight.name)
+    apply_shift(Shift(layer.node, found.constant), editor)
+    name = layer.node.name or layer.node.outputs[0].name or ""
+    return Refit(name, site.target, found.before / variance, found.after / variance)
 
 
 def _grouped_refit(
@@ -124,7 +149,11 @@ def _grouped_refit(
 
 
 def _moments(
-    original: ir.Model, pruned: ir.Model, site: Site, samples: Mapping[str, Array]
+    original: ir.Model,
+    pruned: ir.Model,
+    site: Site,
+    samples: Mapping[str, Array],
+    limits: Limits,
 ) -> tuple[Moments, Moments | None, float]:
     """Moments of features and error on rows to fit and to judge, and the target's variance."""
     layer, read = site.layer, site.layer.activation.name or ""
@@ -138,8 +167,8 @@ def _moments(
         wanted = np.compress(site.is_kept, reference(feed)[site.target], axis=axis)
         made = current(feed)
         batch = rows(layer, made[read], places, rng)
-        goal = batch.select(wanted)
-        moments = Moments.of(batch.features, goal - batch.select(made[site.target]))
+        goal, own = batch.select(wanted), batch.select(made[site.target])
+        moments = Moments.of(batch.features, limits.goal(goal, own) - own)
         key = is_held_out(number)
         parts[key] = parts[key] + moments if key in parts else moments
         spread = spread + Moments.of(np.zeros((len(goal), 0)), goal)

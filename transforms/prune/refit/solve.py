@@ -40,15 +40,16 @@ def fit(seen: Moments, held_out: Moments | None) -> Fit | None:
     ridges = _RIDGES[:1] if held_out is None else _RIDGES
     none = np.zeros_like(seen.cross), np.zeros_like(seen.r)
     before = judge.error(*none)
-    errors = [judge.error(*_solve(seen, ridge)) for ridge in ridges]
+    errors = [judge.error(*ridge_fit(seen, ridge)) for ridge in ridges]
     best = int(np.argmin(errors))
     if not errors[best] < before:
         return None
     everything = seen if held_out is None else seen + held_out
-    return Fit(*_solve(everything, ridges[best]), before, errors[best])
+    return Fit(*ridge_fit(everything, ridges[best]), before, errors[best])
 
 
-def _solve(moments: Moments, ridge: float) -> tuple[Array, Array]:
+def ridge_fit(moments: Moments, ridge: float) -> tuple[Array, Array]:
+    """(change, constant) of least error; ``ridge`` is a share of the features' mean variance."""
     gram, cross = moments.covariance(ridge)
     change: Array = cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), cross)
     constant: Array = (moments.r - moments.x @ change) / moments.count
