@@ -81,7 +81,8 @@ class Pair:
     def missing(self, made: Array, pool: Pool) -> Array:
         """What is missing from ``made`` [rows, outputs] by the second layer."""
         total = made + self.second.value_rows(pool.rest)
-        return pool.limits.goal(self.second.value_rows(pool.wanted), total) - total
+        missing: Array = pool.limits.goal(self.second.value_rows(pool.wanted), total) - total
+        return missing
 
 
 def refit_jointly(pair: Pair, weights: Weights, pool: Pool) -> Weights:

@@ -27,7 +27,7 @@ from trimton.transforms.prune.refit.features import (
 from trimton.transforms.prune.refit.grouped import Batch, fit_groups, is_grouped
 from trimton.transforms.prune.refit.moments import Moments
 from trimton.transforms.prune.refit.pairs import find_producer, refit_pair
-from trimton.transforms.prune.refit.saturation import Limits, limits_of
+from trimton.transforms.prune.refit.saturation import NO_LIMITS, Limits, limits_of
 from trimton.transforms.prune.refit.site import Refit, Site, contribution
 from trimton.transforms.prune.refit.solve import fit
 from trimton.transforms.prune.refit.taps import Taps, is_held_out
@@ -53,15 +53,24 @@ def refit_sites(model: ir.Model, kept: Kept) -> tuple[Site, ...]:
             continue
         if readers[id(layer.weight)] > 1:
             continue
-        target = contribution(layer.node.outputs[0])
-        node = target.producer()
-        place = position[id(layer.node if node is None else node)]
-        features = 0 if layer.inputs is None else kept.mask(layer.weight, layer.inputs).sum()
-        mask = kept.mask(layer.weight, layer.outputs)
-        order = (place, int(features))
-        producer, limits = find_producer(layer, makers), limits_of(target)
-        sites.append(Site(layer, target.name or "", mask, order, producer, limits))
+        sites.append(site_of(layer, kept, position, makers))
     return tuple(sorted(sites, key=lambda site: site.order))
+
+
+def site_of(
+    layer: Layer, kept: Kept, position: Mapping[int, int], makers: Mapping[int, Layer]
+) -> Site:
+    """``layer`` as a site; ``position`` of nodes and ``makers`` of values are given by id."""
+    target = contribution(layer.node.outputs[0])
+    features = 0 if layer.inputs is None else kept.mask(layer.weight, layer.inputs).sum()
+    return Site(
+        layer=layer,
+        target=target.name or "",
+        is_kept=kept.mask(layer.weight, layer.outputs),
+        order=(position[id(target.producer() or layer.node)], int(features)),
+        producer=find_producer(layer, makers),
+        limits=limits_of(target),
+    )
 
 
 def can_refit(layer: Layer) -> bool:
@@ -93,7 +102,7 @@ def _refits(
         if is_grouped(layer):
             yield from _grouped_refit(original, pruned, site, samples, editor)
             continue
-        alone = _refit_alone(original, pruned, site, samples, editor, Limits())
+        alone = _refit_alone(original, pruned, site, samples, editor, NO_LIMITS)
         if alone is not None:
             yield alone
         if site.producer is None or (alone is not None and alone.after < _GOOD_ENOUGH):

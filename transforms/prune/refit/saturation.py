@@ -30,15 +30,18 @@ class Limits:
         return np.where(wanted >= self.high, np.maximum(made, np.float32(self.high)), goal)
 
 
+NO_LIMITS = Limits()
+
+
 def limits_of(value: ir.Value) -> Limits:
     """The limits of what alone reads ``value``."""
     node = only_consumer(value)
     if node is None or node.domain:
-        return Limits()
+        return NO_LIMITS
     if node.op_type == "Relu":
         return Limits(low=0.0)
     if node.op_type == "Clip":
         ends = (constant_array(input_at(node, 1)), constant_array(input_at(node, 2)))
         low, high = (None if end is None else float(end) for end in ends)
         return Limits(-inf if low is None else low, inf if high is None else high)
-    return Limits()
+    return NO_LIMITS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array, only_consumer
-from trimton.transforms.prune.refit.saturation import Limits
+from trimton.transforms.prune.refit.saturation import NO_LIMITS, Limits
 from trimton.transforms.prune.ties import Layer
 
 
@@ -24,8 +24,8 @@ class Site:
     target: str
     is_kept: Array
     order: tuple[int, int]
-    producer: Layer | None
-    limits: Limits
+    producer: Layer | None = None
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)
