@@ -72,16 +72,17 @@ def open_session(
     optimise: bool = False,
     profile: Path | None = None,
     stop_spinning: bool = False,
+    threads: int | None = None,
 ) -> ort.InferenceSession:
     """A session on the CPU; ``optimise`` lets ONNX Runtime rewrite the graph first.
 
     ``profile`` starts the names of files that the session writes the times of its kernels to.
     ``stop_spinning`` lets its threads sleep between runs, so that those of one session do not
-    take time from another.
+    take time from another. ``threads`` compute one operator (None: as many as there are cores).
 
     Raises one of ORT_ERRORS where ONNX Runtime refuses the model.
     """
-    options = _options(optimise, profile, stop_spinning)
+    options = _options(optimise, profile, stop_spinning, threads)
     if isinstance(source, Path):
         return _session(str(source), options)
     if weight_bytes(source) < MAX_EMBEDDED_BYTES:
@@ -106,7 +107,9 @@ def _session(source: str | bytes, options: ort.SessionOptions) -> ort.InferenceS
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _options(optimise: bool, profile: Path | None, stop_spinning: bool) -> ort.SessionOptions:
+def _options(
+    optimise: bool, profile: Path | None, stop_spinning: bool, threads: int | None
+) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     levels = ort.GraphOptimizationLevel
@@ -114,6 +117,8 @@ def _options(optimise: bool, profile: Path | None, stop_spinning: bool) -> ort.S
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
+    if threads is not None:
+        options.intra_op_num_threads = threads
     if stop_spinning:
         options.add_session_config_entry("session.force_spinning_stop", "1")
     return options

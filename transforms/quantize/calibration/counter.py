@@ -1,0 +1,64 @@
+"""Counting the values of one tensor, batch by batch."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+
+from trimton.transforms.quantize.calibration.histogram import COUNTERS, Histogram
+from trimton.transforms.quantize.encoding import Array
+
+# Of a large sample every so-manieth value is counted. The number is prime, so that all channels,
+# rows and columns of a feature map take part, whatever their widths are.
+STRIDE = 17
+# Samples of at most this many values are counted whole.
+WHOLE = 4096
+
+
+class Counter:
+    """Counts values into a histogram; several threads may add at once.
+
+    The extremes of every sample are those of all its values. Of a sample with more than 4,096
+    values every ``stride``-th is counted, from the first, and stands for as many: which values
+    they are depends neither on the batch nor on the order. With a stride of 1 all are counted.
+    """
+
+    def __init__(self, stride: int = STRIDE) -> None:
+        self._stride = stride
+        self._lock = threading.Lock()
+        self._counters = np.zeros(COUNTERS, np.int64)
+        self._extremes: dict[int, Array] = {}
+
+    def add(self, values: Array, samples: int, batch: int) -> int | None:
+        """Count ``values`` (float, any shape) of ``samples`` samples, batch number ``batch``.
+
+        A tensor whose first axis is not that of the samples counts as one. Gives the number of
+        the first sample in the batch with a value that is not finite; then nothing is counted.
+        """
+        if values.size == 0:
+            return None
+        is_batched = values.ndim > 0 and len(values) == samples
+        rows = np.ascontiguousarray(values, np.float32).reshape(samples if is_batched else 1, -1)
+        extremes = np.stack([rows.min(axis=1), rows.max(axis=1)], axis=1)
+        if not np.isfinite(extremes).all():
+            return int(np.argmin(np.isfinite(extremes).all(axis=1)))
+        stride = 1 if rows.shape[1] <= WHOLE else self._stride
+        patterns = _upper_half(rows)[:, ::stride].reshape(-1).astype(np.intp)
+        with self._lock:
+            np.add.at(self._counters, patterns, np.int64(stride))
+            self._extremes[batch] = extremes if is_batched else np.repeat(extremes, samples, axis=0)
+        return None
+
+    def histogram(self) -> Histogram:
+        """What has been counted, the samples in the order of their batches."""
+        extremes = [np.zeros((0, 2), np.float32)]
+        extremes += [self._extremes[batch] for batch in sorted(self._extremes)]
+        return Histogram(self._counters.copy(), np.concatenate(extremes))
+
+
+def _upper_half(rows: Array) -> Array:
+    """The upper 16 bits of float32 ``rows`` [samples, values], as a view."""
+    halves = rows.view(np.uint16)
+    return halves[:, 1::2] if sys.byteorder == "little" else halves[:, ::2]
