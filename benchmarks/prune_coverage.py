@@ -19,12 +19,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 import onnx_ir as ir
+from evaluation import efficientnet
 from onnxsim_pruning import parameters_left
 from prune_topologies import TOPOLOGIES
 from real_models import RealModel, light_model, light_names, packaged_models
 
 from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.graph.cost import model_cost
+from trimton.transforms.graph.load import load_model
 from trimton.transforms.graph.probe import compare_outputs, random_probes
 from trimton.transforms.prune import PruneSettings, masked_and_cut, prunable
 from trimton.transforms.report import ModelCost
@@ -80,6 +82,8 @@ def models() -> Iterator[RealModel]:
     """All models of the second table."""
     for name in light_names():
         yield light_model(name)
+    path = efficientnet.efficientnet_lite0()
+    yield RealModel(efficientnet.REQUIREMENT, path.stem, load_model(path))
     yield from packaged_models()
 
 
