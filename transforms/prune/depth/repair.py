@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.prune.refit import Site
-from trimton.transforms.prune.refit.refitting import can_refit, contribution
+from trimton.transforms.prune.refit.refitting import can_refit, site_of
 from trimton.transforms.prune.relations import collect_ties
 from trimton.transforms.prune.rewrites import Kept
 
@@ -27,6 +27,7 @@ def repair_sites(model: ir.Model, kept: Kept, sinks: Collection[str]) -> tuple[S
     lack.
     """
     position = {id(node): number for number, node in enumerate(model.graph)}
+    makers = {id(layer.node.outputs[0]): layer for layer in kept.ties.layers}
     moved: set[int] = set()
     for node in model.graph:
         if any(id(value) in moved for value in node.inputs) or node.outputs[0].name in sinks:
@@ -35,11 +36,7 @@ def repair_sites(model: ir.Model, kept: Kept, sinks: Collection[str]) -> tuple[S
     for layer in kept.ties.layers:
         if not can_refit(layer) or len(tuple(layer.weight.uses())) > 1:
             continue
-        target = contribution(layer.node.outputs[0])
-        if id(layer.activation) in moved or target.name in sinks:
-            end = target.producer() or layer.node
-            features = 0 if layer.inputs is None else kept.mask(layer.weight, layer.inputs).sum()
-            order = (position[id(end)], int(features))
-            mask = kept.mask(layer.weight, layer.outputs)
-            sites.append(Site(layer, target.name or "", mask, order))
+        site = site_of(layer, kept, position, makers)
+        if id(layer.activation) in moved or site.target in sinks:
+            sites.append(site)
     return tuple(sorted(sites, key=lambda site: site.order))
