@@ -13,6 +13,8 @@ from trimton.transforms.quantize.encoding import Array
 from trimton.transforms.quantize.weights.compensation import compensated_rounding
 
 _RIDGE = 1e-3
+# Fewer rows than these, and none to judge by: rounding would follow their noise.
+_ROWS_PER_FEATURE = 4
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ def candidates(
     if has_bias:
         shift = _shift(everything, integers * scale - weights)
         found.append(Candidate("bias correction", integers, shift))
-    if not rounding:
+    if not rounding or (held_out is None and seen.count < _ROWS_PER_FEATURE * len(weights)):
         return found
     goals = {"compensated rounding": weights}
-    fitted = fit(seen, held_out) if has_bias else None
+    fitted = fit(seen, held_out) if has_bias and held_out is not None else None
     if fitted is not None:
         goals["refit and compensated rounding"] = weights + fitted.change
     gram = everything.covariance(_RIDGE)[0] if has_bias else everything.gram / everything.count
