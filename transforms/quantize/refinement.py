@@ -17,10 +17,11 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array
+from trimton.transforms.graph.taps import Taps
 from trimton.transforms.prune.refit.features import rows
 from trimton.transforms.prune.refit.moments import Moments
-from trimton.transforms.prune.refit.refitting import contribution
-from trimton.transforms.prune.refit.taps import Taps, is_held_out
+from trimton.transforms.prune.refit.site import contribution
+from trimton.transforms.prune.refit.taps import is_held_out
 from trimton.transforms.quantize.integer_layers import IntegerLayer, integer_layers
 from trimton.transforms.quantize.sites import WeightSite
 from trimton.transforms.quantize.weights.candidates import Candidate, candidates

@@ -17,8 +17,8 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array, Editor, constant_array, input_at
+from trimton.transforms.graph.taps import Taps
 from trimton.transforms.linear.layers import LinearLayer, find_linear_layers
-from trimton.transforms.prune.refit.taps import Taps
 from trimton.transforms.quantize.channel_scaling import power_of_two, scale_inputs, scale_vector
 from trimton.transforms.report import Step
 

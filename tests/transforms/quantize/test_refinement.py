@@ -8,7 +8,7 @@ import pytest
 
 from trimton.transforms.graph.edit import constant_array
 from trimton.transforms.graph.session import open_session, run
-from trimton.transforms.prune.refit.taps import Taps
+from trimton.transforms.graph.taps import Taps
 from trimton.transforms.quantize.encoding import LIMITS, Encoding
 from trimton.transforms.quantize.placement import place
 from trimton.transforms.quantize.prepare import prepare
