@@ -116,8 +116,11 @@ class PruneStep(Settings):
     exclude: list[str] = Field(
         default_factory=list, description="Nodes whose output channels stay; * and ? match."
     )
-    multiple: int = Field(
-        8, ge=1, description="Kept channels are a multiple of this, the block of the kernels."
+    multiple: int | None = Field(
+        None,
+        ge=1,
+        description="Kept channels are a multiple of this. Default: the block of this CPU's "
+        "kernels, 16 with AVX-512, else 8.",
     )
     min_kept: int = Field(1, ge=1, description="How many channels of a group stay at least.")
     refit: bool = Field(

@@ -75,13 +75,14 @@ def command(
         ),
     ] = None,
     multiple: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
-            help="Kept channels are a multiple of this, the block of the kernels: 8 with AVX2, 16 "
-            "with AVX-512, 1 for any count.",
+            help="Kept channels are a multiple of this, 1 for any count. [default: the block of "
+            "this CPU's kernels, 16 with AVX-512, else 8]",
+            show_default=False,
         ),
-    ] = 8,
+    ] = None,
     min_kept: Annotated[
         int, typer.Option(min=1, help="How many channels of a group stay at least.")
     ] = 1,

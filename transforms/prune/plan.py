@@ -115,7 +115,7 @@ def make_plan(
             losses = sensitivities(work, found, samples or {}, orders)
         requests, goal = _by_cost(work, found, losses, settings, samples or {})
     else:
-        limits = Limits(settings.multiple, settings.min_kept)
+        limits = Limits(settings.block, settings.min_kept)
         allocation = ALLOCATIONS[settings.allocation]
         requests, goal = allocate(found.groups, scores, allocation, settings.ratio, limits), None
     removed: list[Indices] = []
@@ -154,7 +154,7 @@ def _by_cost(
     samples: Mapping[str, Array],
 ) -> tuple[list[Request], Goal]:
     """The counts that lose least for the target of ``settings``, and how it was reached."""
-    limits = Limits(settings.multiple, settings.min_kept)
+    limits = Limits(settings.block, settings.min_kept)
 
     def trial(kept: Sequence[int]) -> ir.Model:
         copy = work.clone()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trimton.core.errors import InputError
+from trimton.transforms.graph.kernel_block import kernel_block
 from trimton.transforms.prune.allocation import ALLOCATIONS
 from trimton.transforms.prune.importance import CRITERIA
 
-DEFAULT_MULTIPLE = 8
 COST = "cost"
 _NAMES = {"importance": tuple(CRITERIA), "allocation": (*ALLOCATIONS, COST)}
 
@@ -24,7 +24,7 @@ class PruneSettings:
     ``importance`` is a name of importance.CRITERIA. ``allocation`` is one of
     allocation.ALLOCATIONS for a ratio, "cost" for a target. ``exclude`` are patterns (``*``,
     ``?``) of names of nodes whose own channels stay. The channels kept are a ``multiple`` of the
-    kernels' block (NCHWc blocks are 8 with AVX2, 16 with AVX-512), and at least ``min_kept``.
+    kernels' block (None: that of this CPU, see kernel_block), and at least ``min_kept``.
     ``fold_constants`` adds what removed channels gave on average to the next bias. ``refit``
     gives the layers behind a cut, where there are samples, the weights that come closest to the
     original. ``statistics`` estimates those of BatchNormalizations anew, where there are samples.
@@ -36,7 +36,7 @@ class PruneSettings:
     importance: str = "l2"
     allocation: str = "uniform"
     exclude: tuple[str, ...] = ()
-    multiple: int = DEFAULT_MULTIPLE
+    multiple: int | None = None
     min_kept: int = 1
     fold_constants: bool = True
     seed: int = 0
@@ -50,9 +50,14 @@ class PruneSettings:
         for name, table in _NAMES.items():
             if (chosen := getattr(self, name)) not in table:
                 raise InputError(f"{name} {chosen!r}: is not known; choose {', '.join(table)}.")
-        if self.multiple < 1 or self.min_kept < 1:
+        if self.block < 1 or self.min_kept < 1:
             raise InputError("the multiple and the minimum kept must be whole numbers above 0.")
         self._check_goal()
+
+    @property
+    def block(self) -> int:
+        """The channels kept are a multiple of this."""
+        return kernel_block() if self.multiple is None else self.multiple
 
     @property
     def cuts_channels(self) -> bool:
