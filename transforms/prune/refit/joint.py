@@ -24,9 +24,11 @@ from trimton.transforms.prune.refit.moments import Moments
 from trimton.transforms.prune.refit.saturation import Limits
 from trimton.transforms.prune.refit.solve import ridge_fit
 
-_STEPS = 20
-# Each step sees about this many rows for each feature of the first layer.
-_ROWS_PER_FEATURE = 64
+_STEPS = 32
+# Each step sees about this many places of the first layer's output.
+_ROWS = 2**13
+# The second layer is fitted anew, and the weights are judged, every so many steps.
+_STEPS_AT_ONCE = 4
 _RIDGE = 1e-3
 _DAMPING = 1e-2
 _LEAST_SAMPLES = 16
@@ -71,12 +73,16 @@ class Pair:
     second: LinearMap
     between: Between
 
+    def made(self, weights: Weights, pool: Pool) -> tuple[Array, Array]:
+        """What the second layer reads [rows, features] and makes [rows, outputs]."""
+        first = self.first.rows(pool.read) @ weights.first + weights.first_constant
+        inner = self.second.rows(self.between(self.first.values(first)))
+        return inner, inner @ weights.second + weights.second_constant
+
     def error(self, weights: Weights, pool: Pool) -> float:
         """The mean squared error of the goal, summed over the outputs."""
-        made = self.first.rows(pool.read) @ weights.first + weights.first_constant
-        read = self.second.rows(self.between(self.first.values(made)))
-        error = self.missing(read @ weights.second + weights.second_constant, pool)
-        return float(np.einsum("ij,ij->", error, error, dtype=np.float64)) / len(error)
+        missing = self.missing(self.made(weights, pool)[1], pool)
+        return float(np.einsum("ij,ij->", missing, missing, dtype=np.float64)) / len(missing)
 
     def missing(self, made: Array, pool: Pool) -> Array:
         """What is missing from ``made`` [rows, outputs] by the second layer."""
@@ -85,19 +91,31 @@ class Pair:
         return missing
 
 
-def refit_jointly(pair: Pair, weights: Weights, pool: Pool) -> Weights:
-    """Weights that come closer to the goal of ``pool``, from ``weights`` on."""
+def refit_jointly(pair: Pair, weights: Weights, fitted: Pool, judging: Pool | None) -> Weights:
+    """Weights that come closer to the goal than ``weights``; these where there are none.
+
+    Weights follow ``fitted`` and are judged on ``judging``, or on what they follow if there is
+    none: those that did best on the way are given.
+    """
     rng = np.random.default_rng(0)
-    factor: tuple[Array, bool] | None = None
+    judge = _drawn(pair, fitted if judging is None else judging, rng, _ROWS)
+    best, least = weights, pair.error(weights, judge)
+    whitening: tuple[Array, bool] | None = None
     last: _Direction | None = None
-    for _ in range(_STEPS):
-        part = pool.part(_drawn(pair, pool, weights, rng))
-        weights, view = _linearised(pair, weights, part)
-        if factor is None:
-            factor = cho_factor(_damped(view.read.T @ view.read / len(view.read), _RIDGE))
-        last = _direction(view, cho_solve(factor, view.pull), last)
+    for number in range(_STEPS):
+        part = _drawn(pair, fitted, rng, _ROWS)
+        if number % _STEPS_AT_ONCE == 0:
+            weights = _second_fitted(pair, weights, _drawn(pair, fitted, rng, 2 * _ROWS))
+            error = pair.error(weights, judge)
+            if error < least:
+                best, least = weights, error
+        view = _linearised(pair, weights, part)
+        if whitening is None:
+            whitening = cho_factor(_damped(view.read.T @ view.read / len(view.read), _RIDGE))
+        last = _direction(view, cho_solve(whitening, view.pull), last)
         weights = _stepped(pair, weights, view, last.along)
-    return weights
+    weights = _second_fitted(pair, weights, _drawn(pair, fitted, rng, 2 * _ROWS))
+    return weights if pair.error(weights, judge) < least else best
 
 
 @dataclass(frozen=True)
@@ -126,31 +144,36 @@ class _Direction:
     preconditioned: Array
 
 
-def _drawn(pair: Pair, pool: Pool, weights: Weights, rng: np.random.Generator) -> Array:
-    """The samples of one step."""
+def _drawn(pair: Pair, pool: Pool, rng: np.random.Generator, rows: int) -> Pool:
+    """As many samples of ``pool``, at random, as have about so many places."""
     places = max(1, len(pair.first.rows(pool.read[:1])))
-    wanted = -(-_ROWS_PER_FEATURE * len(weights.first) // places)
-    count = len(pool.read)
-    return np.sort(rng.choice(count, min(count, max(_LEAST_SAMPLES, wanted)), replace=False))
+    count = min(len(pool.read), max(_LEAST_SAMPLES, -(-rows // places)))
+    return pool.part(np.sort(rng.choice(len(pool.read), count, replace=False)))
 
 
-def _linearised(pair: Pair, weights: Weights, part: Pool) -> tuple[Weights, _View]:
-    """``weights`` with the second layer fitted to ``part``, and the problem at that point."""
+def _second_fitted(pair: Pair, weights: Weights, part: Pool) -> Weights:
+    """``weights`` with the second layer fitted to ``part``."""
+    inner, out = pair.made(weights, part)
+    fit = ridge_fit(Moments.of(inner, pair.missing(out, part)), _RIDGE)
+    change, constant = (array.astype(out.dtype) for array in fit)
+    return replace(
+        weights,
+        second=weights.second + change,
+        second_constant=weights.second_constant + constant,
+    )
+
+
+def _linearised(pair: Pair, weights: Weights, part: Pool) -> _View:
     read = pair.first.rows(part.read)
     made = pair.first.values(read @ weights.first + weights.first_constant)
     slope = pair.between.slope(made)
-    inner = pair.second.rows(pair.between(made))
-    out = inner @ weights.second + weights.second_constant
-    fit = ridge_fit(Moments.of(inner, pair.missing(out, part)), _RIDGE)
-    change, constant = (array.astype(out.dtype) for array in fit)
-    second = weights.second + change
-    weights = replace(weights, second=second, second_constant=weights.second_constant + constant)
-    error = pair.missing(out + inner @ change + constant, part)
-    back = pair.second.adjoint(error @ second.T) * slope
+    out = pair.second.rows(pair.between(made)) @ weights.second + weights.second_constant
+    error = pair.missing(out, part)
+    back = pair.second.adjoint(error @ weights.second.T) * slope
     read = np.concatenate([read, np.ones((len(read), 1), read.dtype)], axis=1)
     slopes = pair.first.value_rows(slope)
-    by_channel = second.reshape(slopes.shape[1], -1)
-    return weights, _View(
+    by_channel = weights.second.reshape(slopes.shape[1], -1)
+    return _View(
         read=read,
         slope=slope,
         error=error,

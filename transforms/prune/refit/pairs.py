@@ -44,7 +44,7 @@ def refit_pair(
         Between(pruned, producer, site.layer),
     )
     old = gathered.weights(pair, producer, site.layer)
-    new = refit_jointly(pair, old, gathered.fitted)
+    new = refit_jointly(pair, old, gathered.fitted, gathered.judging)
     judge = gathered.fitted if gathered.judging is None else gathered.judging
     before, after = pair.error(old, judge), pair.error(new, judge)
     if not after < before:
