@@ -1,0 +1,171 @@
+"""Quantise real models with Trimton and its rivals, and print what each result is worth.
+
+    python benchmarks/quantize_models.py [--quick] [--again] [NAME...]
+
+Every recipe gets the same 128 samples and works in a process of its own, rivals in environments
+of their own. Columns: quality in the fused kernels of this machine, size and latency against the
+float file (batch 1, one thread, models interleaved, median of the rounds' ratios), the seconds
+and the memory that quantising took, and ``noise``: how far fused kernels are from float
+arithmetic, as a share of the quantisation noise; above 1 the kernels saturate. The kernels that
+ran are listed below each table. A rival that fails is shown with its reason.
+
+Exit code 1 if a target is missed. --quick takes Trimton and ONNX Runtime's MinMax alone; --again
+makes rivals' files anew that are kept from an earlier call. Models and data are fetched once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from evaluation.catalogue import EVALUATIONS
+from evaluation.evaluation import Evaluation, predictor
+from quantize_measures import Kernels, Noise, kernels, latencies_ms, noise
+from quantize_recipes import RIVALS, TRIMTON, Made, Recipe, make
+
+from trimton.perf.hardware import describe
+from trimton.transforms.graph.session import ORT_ERRORS
+
+SECONDS_OF_LATENCY = 30
+NOISE_REQUESTS = 32
+MOST_SLOWER_THAN_RIVAL = 1.03
+
+
+@dataclass(frozen=True)
+class Target:
+    """What Trimton must reach: ``lost`` is against the float model's quality."""
+
+    quality: float | None = None
+    lost: float | None = None
+    size: float | None = None
+    latency: float | None = None
+
+
+TARGETS = {
+    "fashion_resnet": Target(lost=0.002),
+    "efficientnet_lite0": Target(quality=0.975, latency=1.15),
+    "rapidocr_rec": Target(lost=0.01, size=0.30),
+    "minilm_l3": Target(quality=0.98, size=0.26, latency=1.0),
+    "magika": Target(),
+    "silero_vad": Target(),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One quantised model that runs. ``size`` and ``latency`` are shares of the float model's."""
+
+    recipe: str
+    made: Made
+    quality: float
+    size: float
+    noise: Noise
+    kernels: Kernels
+    latency: float = np.nan
+
+    @property
+    def is_quantised(self) -> bool:
+        return bool(self.kernels.integer)
+
+    def line(self) -> str:
+        return (
+            f"{self.recipe:<24} {self.quality:>8.4f} {self.size:>6.2f} {self.latency:>8.2f} "
+            f"{self.noise.quantisation:>7.3f} {self.noise.ratio:>6.2f} "
+            f"{self.made.seconds:>8.1f} {self.made.peak_bytes / 2**20:>8.0f}"
+        )
+
+
+HEAD = (
+    f"{'':<24} {'quality':>8} {'size':>6} {'latency':>8} {'noise':>7} {'fused':>6} "
+    f"{'seconds':>8} {'MiB':>8}"
+)
+
+
+def result(recipe: Recipe, evaluation: Evaluation, made: Made) -> Result | str:
+    """What the file is worth, but for its latency; the reason where it cannot be used."""
+    if made.failure is not None:
+        return made.failure
+    try:
+        predict = predictor(made.model)
+        return Result(
+            recipe.name,
+            made,
+            evaluation.quality(predict),
+            made.model.stat().st_size / evaluation.model.stat().st_size,
+            noise(evaluation.model, made.model, evaluation.calibration[:NOISE_REQUESTS]),
+            kernels(made.model, evaluation.request),
+        )
+    except ORT_ERRORS as error:
+        return f"does not run: {str(error).splitlines()[0]}"
+
+
+def with_latency(evaluation: Evaluation, found: Sequence[Result]) -> list[Result]:
+    """``found`` with latencies, all of them and the float model measured in turns."""
+    models = {"float": evaluation.model} | {one.recipe: one.made.model for one in found}
+    times = latencies_ms(models, evaluation.request, SECONDS_OF_LATENCY)
+    ratios = {name: float(np.median(ms / times["float"])) for name, ms in times.items()}
+    return [replace(one, latency=ratios[one.recipe]) for one in found]
+
+
+def misses(name: str, float_quality: float, found: Sequence[Result]) -> Iterator[str]:
+    """Each target that Trimton's result misses, in words."""
+    ours = next((one for one in found if one.recipe == TRIMTON.name), None)
+    if ours is None:
+        yield "nothing made"
+        return
+    target = TARGETS[name]
+    least = target.quality if target.lost is None else float_quality - target.lost
+    if least is not None and ours.quality < least:
+        yield f"quality {ours.quality:.4f}, wanted {least:.4f}"
+    if target.size is not None and ours.size > target.size:
+        yield f"size {ours.size:.3f}, wanted {target.size}"
+    if target.latency is not None and ours.latency > target.latency:
+        yield f"latency {ours.latency:.2f}, wanted {target.latency}"
+    rivals = [one.latency for one in found if one is not ours and one.is_quantised]
+    if rivals and ours.latency > MOST_SLOWER_THAN_RIVAL * min(rivals):
+        yield f"latency {ours.latency:.2f}, the fastest rival's {min(rivals):.2f}"
+    if ours.noise.ratio > 1:
+        yield f"fused kernels are {ours.noise.ratio:.1f} times the quantisation noise away"
+    if ours.kernels.idle:
+        yield f"{ours.kernels.idle} conversions fuse nowhere"
+
+
+def bench(name: str, recipes: Sequence[Recipe], *, again: bool) -> list[str]:
+    """Print the table of one model; gives what it misses."""
+    evaluation = EVALUATIONS[name]()
+    float_quality = evaluation.quality(predictor(evaluation.model))
+    size_mib = evaluation.model.stat().st_size / 2**20
+    print(f"\n{name}: {evaluation.metric} {float_quality:.4f} in float, {size_mib:.1f} MiB")
+    found: list[Result] = []
+    failures: list[str] = []
+    for recipe in recipes:
+        one = result(recipe, evaluation, make(recipe, evaluation, again=again))
+        if isinstance(one, str):
+            failures.append(f"{recipe.name:<24} {one}")
+        else:
+            found.append(one)
+    found = with_latency(evaluation, found)
+    print(HEAD, *(one.line() for one in found), *failures, sep="\n")
+    print(*(f"  {one.recipe}: {one.kernels.line()}" for one in found), sep="\n")
+    missed = list(misses(name, float_quality, found))
+    print(*(f"  missed: {text}" for text in missed), sep="\n", flush=True)
+    return missed
+
+
+def main() -> None:
+    flags = {text for text in sys.argv[1:] if text.startswith("--")}
+    names = [text for text in sys.argv[1:] if text not in flags] or list(EVALUATIONS)
+    if wrong := (flags - {"--quick", "--again"}) | (set(names) - set(EVALUATIONS)):
+        sys.exit(f"{wrong.pop()} is neither an option nor one of {', '.join(EVALUATIONS)}")
+    machine = describe()
+    print(machine.cpu_model, *machine.instruction_sets)
+    recipes = (TRIMTON, RIVALS[0]) if "--quick" in flags else (TRIMTON, *RIVALS)
+    missed = [m for name in names for m in bench(name, recipes, again="--again" in flags)]
+    if missed:
+        sys.exit(f"{len(missed)} targets are missed")
+
+
+if __name__ == "__main__":
+    main()
