@@ -2,12 +2,14 @@
 
 Layer by layer from the input to the output. Each is first fitted, on what it reads in the network
 as it is by then, to what the original network had; then the first principal components of what
-that fit makes are kept (see spectrum). So a layer also repairs what those before it lost.
+that fit makes are kept (see spectrum). So a layer also repairs what those before it lost, and a
+layer behind them that keeps its rank does so, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_ir as ir
@@ -25,8 +27,8 @@ from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.probe import Probe, compare_outputs, given_probes
 from trimton.transforms.graph.session import ORT_ERRORS
 from trimton.transforms.linear.evidence import Evidence, gather
-from trimton.transforms.linear.layers import find_linear_layers, prepared
-from trimton.transforms.prune.refit.solve import fit
+from trimton.transforms.linear.fitting import Goal, errors
+from trimton.transforms.linear.layers import LinearLayer, find_linear_layers, prepared
 from trimton.transforms.report import Skipped, Step, TransformReport
 
 _TOLERANCE = 1e-3
@@ -48,7 +50,7 @@ def factorise(
     if not candidates:
         raise UnsupportedModelError(_nothing(skipped))
     choice = choose(work, candidates, settings, samples)
-    done = _carry_out(work, candidates, choice.ranks, samples)
+    done = _carry_out(work, candidates, choice.ranks, settings.exclude, samples)
     difference = _largest_difference(model, work, probes)
     steps = (*done, choice.goal) if done else ()
     return work, TransformReport(
@@ -63,60 +65,89 @@ def factorise(
 
 
 def _carry_out(
-    work: ir.Model, candidates: Sequence[Candidate], ranks: Ranks, samples: Mapping[str, Array]
+    work: ir.Model,
+    candidates: Sequence[Candidate],
+    ranks: Ranks,
+    exclude: Sequence[str],
+    samples: Mapping[str, Array],
 ) -> tuple[Step, ...]:
-    """Factorise ``work`` in place, and prove it against a copy with products of the factors."""
+    """Factorise ``work`` in place, and prove it against a copy with products of the factors.
+
+    Layers behind a factorised one that stay whole are fitted, too.
+    """
     original, product = work.clone(), work.clone()
     editor, product_editor = Editor(work), Editor(product)
     twins = {layer.output: layer for layer in find_linear_layers(product).layers}
+    by_output = {candidate.layer.output: candidate for candidate in candidates}
+    moved = downstream(work, ranks)
     steps: list[Step] = []
-    for candidate in candidates:
-        layer = candidate.layer
-        if layer.output not in ranks:
+    for layer in find_linear_layers(work).layers:
+        rank = ranks.get(layer.output)
+        is_excluded = any(fnmatchcase(layer.name, pattern) for pattern in exclude)
+        if rank is None and (is_excluded or layer.read not in moved):
             continue
         evidence = gather(original, work, layer, samples)
-        found, before, after = fitted(layer.matrices()[0], evidence, ranks[layer.output])
+        old = layer.matrices()
+        goal = Goal.of(old, evidence)
         twin = twins[layer.output]
-        twin.set_matrices((found.reduce @ found.expand)[None])
-        twin.add_constant(found.shift, product_editor)
-        steps.append(_step(candidate, found.rank, before, after))
-        split(layer, found, editor)
+        if rank is None and goal.is_reached_by(old):
+            continue
+        if rank is None:
+            new, shift = goal.weights, goal.constant
+            layer.set_matrices(new)
+            layer.add_constant(shift.reshape(-1), editor)
+            steps.append(_refitted(layer, errors(old, new, shift, evidence)))
+        else:
+            found = low_rank(goal, evidence, rank)
+            new, shift = found.product[None], found.shift[None]
+            error = errors(old, new, shift, evidence)
+            steps.append(_factorised(by_output[layer.output], rank, error))
+            split(layer, found, editor)
+        twin.set_matrices(new)
+        twin.add_constant(shift.reshape(-1), product_editor)
     _prove(product, work, samples)
     return tuple(steps)
 
 
-def fitted(weights: Array, evidence: Evidence, rank: int) -> tuple[Factors, float, float]:
-    """The factors of ``rank`` that come closest to the original, and errors on unseen rows.
-
-    Errors are shares of the variance of what the layer contributes to: of the whole layer on
-    what it reads by now, and of the factors.
-    """
-    (everything,), (judge,) = evidence.everything, evidence.judge
-    found = fit(evidence.seen[0], None if evidence.held_out is None else evidence.held_out[0])
-    best = weights if found is None else weights + found.change
-    mean = everything.x / everything.count
-    centred = everything.gram / everything.count - np.outer(mean, mean)
-    kept = factors(best, spectrum(best.T @ centred @ best), rank, mean @ best)
-    constant = np.zeros(len(kept.shift)) if found is None else found.constant
-    kept = Factors(kept.reduce, kept.expand, kept.shift + constant)
-    before = judge.error(np.zeros_like(weights), np.zeros_like(kept.shift))
-    after = judge.error(kept.reduce @ kept.expand - weights, kept.shift)
-    return kept, before / evidence.variance, after / evidence.variance
+def low_rank(goal: Goal, evidence: Evidence, rank: int) -> Factors:
+    """The factors of ``rank`` whose product comes closest to ``goal``, a layer of one group."""
+    (moments,), (best,) = evidence.everything, goal.weights
+    mean = moments.x / moments.count
+    centred = moments.gram / moments.count - np.outer(mean, mean)
+    found = factors(best, spectrum(best.T @ centred @ best), rank, mean @ best)
+    return Factors(found.reduce, found.expand, found.shift + goal.constant[0])
 
 
-def _step(candidate: Candidate, rank: int, before: float, after: float) -> Step:
+def downstream(model: ir.Model, outputs: Collection[str]) -> set[str]:
+    """The names of all values that depend on one of ``outputs``, and these."""
+    moved = set(outputs)
+    for node in model.graph:
+        if any(value is not None and value.name in moved for value in node.inputs):
+            moved.update(value.name for value in node.outputs if value.name)
+    return moved
+
+
+def _refitted(layer: LinearLayer, error: Mapping[str, float]) -> Step:
+    what = (
+        f"weights of {layer.name} refitted: the error of what it adds to is {error['after']:.2%} "
+        f"of its variance, {error['before']:.2%} before"
+    )
+    return Step("refit", what, 1, {"layer": layer.name, "error": dict(error)})
+
+
+def _factorised(candidate: Candidate, rank: int, error: Mapping[str, float]) -> Step:
     layer = candidate.layer
     energy = candidate.spectrum.kept(rank)
     most = min(layer.shape[1:])
     what = (
         f"{layer.name} factorised, rank {rank} of {most} with {energy:.2%} of its energy; the "
-        f"error of what it adds to is {after:.2%} of its variance"
+        f"error of what it adds to is {error['after']:.2%} of its variance"
     )
     detail = {
         "layer": layer.name,
         "rank": {"before": most, "after": rank},
         "energy": energy,
-        "error": {"before": before, "after": after},
+        "error": dict(error),
         "macs": {"before": round(candidate.macs()), "after": round(candidate.macs(rank))},
     }
     return Step("factorise", what, 1, detail)

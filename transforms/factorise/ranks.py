@@ -60,7 +60,7 @@ def with_harm(
     for candidate in candidates:
         rank = candidate.ranks[len(candidate.ranks) // 2]
         found = candidate.factors(rank)
-        done = damage.of([candidate.layer.layer], [found.reduce @ found.expand], [found.shift])
+        done = damage.of([candidate.layer.layer], [found.product], [found.shift])
         lost = max(candidate.spectrum.lost(rank), _SMALLEST)
         weighted.append(replace(candidate, harm=max(done, _SMALLEST) / lost))
     return tuple(weighted)

@@ -59,6 +59,12 @@ class Factors:
         """How many values stand between the two layers."""
         return len(self.expand)
 
+    @property
+    def product(self) -> Array:
+        """The one matrix [features, outputs] that the two stand for."""
+        both: Array = self.reduce @ self.expand
+        return both
+
 
 def spectrum(covariance: Array) -> Spectrum:
     """The principal components of values with this covariance [outputs, outputs]."""

@@ -9,12 +9,13 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array
+from trimton.transforms.graph.taps import Taps
 from trimton.transforms.linear.layers import LinearLayer
 from trimton.transforms.prune.activations import batches
 from trimton.transforms.prune.refit.features import places_for, rows
 from trimton.transforms.prune.refit.moments import Moments
 from trimton.transforms.prune.refit.refitting import contribution
-from trimton.transforms.prune.refit.taps import Taps, is_held_out
+from trimton.transforms.prune.refit.taps import is_held_out
 
 # Layers whose values are tapped in one run: their activations of one batch are in memory at once.
 _TAPPED_AT_ONCE = 8
@@ -117,12 +118,14 @@ def _tapped(
     of_inputs: bool,
 ) -> Iterable[tuple[int, LinearLayer, Array]]:
     """Every layer with what it reads, or makes, batch by batch; a few layers in each pass."""
+    given = {value.name for value in model.graph.inputs}
     for start in range(0, len(layers), _TAPPED_AT_ONCE):
         some = layers[start : start + _TAPPED_AT_ONCE]
         names = [layer.read if of_inputs else layer.output for layer in some]
-        taps = Taps(model, names)
+        computed = [name for name in names if name not in given]
+        taps = Taps(model, computed) if computed else None
         for feed in batches(model, samples):
-            values = taps(feed)
+            values = {**feed, **({} if taps is None else taps(feed))}
             for position, (layer, name) in enumerate(zip(some, names, strict=True), start):
                 yield position, layer, values[name]
 

@@ -14,9 +14,9 @@ from trimton.transforms.graph.edit import Array, Editor
 from trimton.transforms.graph.inputs import interface
 from trimton.transforms.graph.probe import compare_outputs, given_probes
 from trimton.transforms.linear.evidence import gather, input_squares
+from trimton.transforms.linear.fitting import Goal, errors
 from trimton.transforms.linear.layers import LinearLayer, find_linear_layers, prepared
 from trimton.transforms.prune.proof import output_difference
-from trimton.transforms.prune.refit.solve import fit
 from trimton.transforms.report import Skipped, Step, TransformReport
 from trimton.transforms.sparsify.compensate import compensated
 from trimton.transforms.sparsify.pattern import Pattern, reading_order
@@ -144,27 +144,18 @@ def _compensate(
     editor: Editor,
 ) -> Step:
     evidence = gather(original, work, layer, samples)
-    order = reading_order(layer)
-    before = after = 0.0
-    weights = layer.matrices()
-    new, shifts = np.empty_like(weights), np.empty((layer.groups, weights.shape[2]))
-    for group, (everything, judge) in enumerate(
-        zip(evidence.everything, evidence.judge, strict=True)
-    ):
-        old = weights[group]
-        held_out = None if evidence.held_out is None else evidence.held_out[group]
-        found = fit(evidence.seen[group], held_out)
-        goal = old if found is None else old + found.change
+    order, old = reading_order(layer), layer.matrices()
+    goal = Goal.of(old, evidence)
+    new = np.empty_like(old)
+    for group, everything in enumerate(evidence.everything):
         covariance, _ = everything.covariance(_RIDGE)
-        new[group][order] = compensated(goal[order], covariance[np.ix_(order, order)], pattern)
-        mean = everything.x / everything.count
-        shifts[group] = mean @ (goal - new[group]) + (0.0 if found is None else found.constant)
-        before += judge.error(np.zeros_like(old), np.zeros_like(shifts[group]))
-        after += judge.error(new[group] - old, shifts[group])
+        new[group, order] = compensated(
+            goal.weights[group, order], covariance[np.ix_(order, order)], pattern
+        )
+    shift = goal.shift(new, evidence)
     layer.set_matrices(new)
-    layer.add_constant(shifts.reshape(-1), editor)
-    error = {"before": before / evidence.variance, "after": after / evidence.variance}
-    return _step(layer, pattern, error)
+    layer.add_constant(shift.reshape(-1), editor)
+    return _step(layer, pattern, errors(old, new, shift, evidence))
 
 
 def _step(layer: LinearLayer, pattern: Pattern, error: Mapping[str, float]) -> Step:
