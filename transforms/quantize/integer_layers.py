@@ -34,6 +34,11 @@ class IntegerLayer:
         """The scales by group, [groups, outputs of a group]."""
         return self.scale.reshape(self.linear.groups, -1)
 
+    @property
+    def features(self) -> int:
+        """How many numbers each output is a sum over."""
+        return int(self.linear.matrices().shape[1])
+
     def integers(self) -> Array:
         """The weights as they are now, whole numbers in floats: [groups, features, outputs]."""
         layer, array = self.linear.layer, constant_array(self.weight)
@@ -51,8 +56,7 @@ class IntegerLayer:
     def kernel_order(self) -> Array:
         """The features in the order of the kernel's sums: places first, their channels within."""
         places = int(np.prod(self.linear.kernel))
-        features = np.arange(self.linear.matrices().shape[1])
-        return features.reshape(-1, places).T.ravel()
+        return np.arange(self.features).reshape(-1, places).T.ravel()
 
 
 def integer_layers(

@@ -31,6 +31,9 @@ Batches = Callable[[], Iterable[Mapping[str, Array]]]
 # Rows that are gathered for each feature of a layer: more say little more about its moments.
 _ROWS_PER_FEATURE = 8
 _LEAST_ROWS = 2048
+# The moments of more features than these are too large to hold and to invert: of such layers only
+# the bias changes.
+_MOST_FEATURES = 5120
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,21 @@ def refine(
     count = sum(len(next(iter(feed.values()))) for feed in batches())
     refined: list[Refined] = []
     for layer in integer_layers(original, quantised, sites):
-        evidence = _gather(original, quantised, layer, batches, count)
-        refined.append(_improve(layer, evidence, rounding))
+        features = layer.features if rounding and layer.features <= _MOST_FEATURES else 0
+        if not features and layer.bias is None:
+            continue
+        evidence = _gather(original, quantised, layer, features, batches, count)
+        refined.append(_improve(layer, features, evidence))
     return tuple(refined)
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Moments by group of what a layer reads, and of its error with the float weights.
+    """Moments by group of what a layer reads, and of the error of ``target``.
 
-    ``variance`` is that of the target in the original, by group. ``held_out`` are rows to judge
-    by, where there are enough batches.
+    Without features the error is the present one, with them that which the float weights would
+    leave. ``held_out`` are rows to judge by, where there are enough batches; ``variance`` is that
+    of the target in the original, summed over channels.
     """
 
     target: str
@@ -83,29 +90,32 @@ class _Evidence:
     variance: float
 
 
-def _improve(layer: IntegerLayer, evidence: _Evidence, rounding: bool) -> Refined:
-    weights, old = layer.linear.matrices(), layer.integers()
-    integers, shifts = old.copy(), np.zeros((layer.linear.groups, old.shape[2]))
+def _improve(layer: IntegerLayer, features: int, evidence: _Evidence) -> Refined:
+    """Take the best of all candidates, group by group; without ``features`` weights stay."""
+    weights, integers = layer.linear.matrices(), layer.integers()
+    shifts = np.zeros((layer.linear.groups, integers.shape[2]))
     before = after = 0.0
     chosen: dict[str, int] = {}
-    order = layer.kernel_order()
+    order = layer.kernel_order()[:features]
     for group, seen in enumerate(evidence.seen):
         held_out = None if evidence.held_out is None else evidence.held_out[group]
         judge = seen if held_out is None else held_out
         tried: Sequence[Candidate] = candidates(
-            weights[group],
-            old[group],
+            weights[group, :features],
+            integers[group, :features],
             layer.scales[group],
             seen,
             held_out,
             order,
             is_paired=layer.is_paired,
             has_bias=layer.bias is not None,
-            rounding=rounding,
         )
-        errors = [judge.error(*one.change(weights[group], layer.scales[group])) for one in tried]
+        errors = [
+            judge.error(*one.change(weights[group, :features], layer.scales[group]))
+            for one in tried
+        ]
         best = int(np.argmin(errors))
-        integers[group], shifts[group] = tried[best].integers, tried[best].shift
+        integers[group, :features], shifts[group] = tried[best].integers, tried[best].shift
         before, after = before + errors[0], after + errors[best]
         chosen[tried[best].method] = chosen.get(tried[best].method, 0) + 1
     layer.set_integers(integers)
@@ -121,26 +131,31 @@ def _improve(layer: IntegerLayer, evidence: _Evidence, rounding: bool) -> Refine
 
 
 def _gather(
-    original: ir.Model, quantised: ir.Model, layer: IntegerLayer, batches: Batches, count: int
+    original: ir.Model,
+    quantised: ir.Model,
+    layer: IntegerLayer,
+    features: int,
+    batches: Batches,
+    count: int,
 ) -> _Evidence:
     linear = layer.linear
     target = contribution(linear.layer.node.outputs[0]).name or ""
     reference, made = Taps(original, [target]), Taps(quantised, [layer.read, target])
     rng = np.random.default_rng(0)
     # What the float weights would make of the same rows is the integers' work plus this change.
-    change = layer.integers() * layer.scales[:, None, :] - linear.matrices()
-    wanted = max(_LEAST_ROWS, _ROWS_PER_FEATURE * change.shape[1])
+    change = (layer.integers() * layer.scales[:, None, :] - linear.matrices())[:, :features]
+    wanted = max(_LEAST_ROWS, _ROWS_PER_FEATURE * features)
     parts: dict[bool, tuple[Moments, ...]] = {}
     spread: Moments | None = None
     for number, feed in enumerate(batches()):
         values, goals = made(feed), reference(feed)
         batch = rows(linear.layer, values[layer.read], max(1, -(-wanted // count)), rng)
         goal = batch.select(goals[target]).astype(np.float64)
-        features = _by_group(batch.features, linear.groups)
+        read = _by_group(batch.features, linear.groups)
         error = _by_group(goal - batch.select(values[target]), linear.groups)
         moments = tuple(
-            Moments.of(x, e + x.astype(np.float64) @ c)
-            for x, e, c in zip(features, error, change, strict=True)
+            Moments.of(x[:, :features], e + x[:, :features].astype(np.float64) @ c)
+            for x, e, c in zip(read, error, change, strict=True)
         )
         own = Moments.of(np.zeros((len(goal), 0)), goal)
         spread = own if spread is None else spread + own

@@ -40,13 +40,12 @@ def candidates(
     *,
     is_paired: bool,
     has_bias: bool,
-    rounding: bool,
 ) -> Sequence[Candidate]:
     """Ways to replace ``integers`` [features, outputs] of ``weights``; the first keeps them.
 
     ``scale`` [outputs] stays. The moments are those of the features and of the error that the
     float weights leave. ``order`` [features] is that of the kernel's sums. Without ``has_bias``
-    nothing can be added to the outputs, without ``rounding`` the integers stay.
+    nothing can be added to the outputs, without features only a bias can change.
     """
     everything = seen if held_out is None else seen + held_out
     nothing = np.zeros(integers.shape[1])
@@ -54,7 +53,8 @@ def candidates(
     if has_bias:
         shift = _shift(everything, integers * scale - weights)
         found.append(Candidate("bias correction", integers, shift))
-    if not rounding or (held_out is None and seen.count < _ROWS_PER_FEATURE * len(weights)):
+    is_blind = held_out is None and seen.count < _ROWS_PER_FEATURE * len(weights)
+    if is_blind or not len(weights):
         return found
     goals = {"compensated rounding": weights}
     fitted = fit(seen, held_out) if has_bias and held_out is not None else None
