@@ -14,7 +14,7 @@ from trimton.transforms.linear.layers import LinearLayer
 from trimton.transforms.prune.activations import batches
 from trimton.transforms.prune.refit.features import places_for, rows
 from trimton.transforms.prune.refit.moments import Moments
-from trimton.transforms.prune.refit.refitting import contribution
+from trimton.transforms.prune.refit.site import contribution
 from trimton.transforms.prune.refit.taps import is_held_out
 
 # Layers whose values are tapped in one run: their activations of one batch are in memory at once.
