@@ -117,6 +117,7 @@ def command(
 
     Outputs change; the interface does not. The cut itself is proven: it equals the original with
     the removed channels ignored. With samples, the layers that read removed channels are refitted.
+    --blocks removes whole residual blocks and transformer layers first, or instead.
     Fuse first, so that a BatchNormalization needs no repair of its own. `trimton inspect
     --prunable` shows what can be removed.
 
