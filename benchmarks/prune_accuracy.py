@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from trimton.perf.hardware import describe
 from trimton.plugin.samples import DataNotInstalledError, Samples, load_samples
 from trimton.transforms.fuse import fuse
 from trimton.transforms.graph.edit import Array
@@ -44,8 +43,6 @@ RECOVERIES: Mapping[str, Mapping[str, object]] = {
 # The speed-up asked for -> the points of accuracy that it may cost.
 TARGETS = {1.8: 0.4, 2.3: 1.2, 3.0: 3.0}
 MOST_SECONDS = 60
-# The channels that a kernel takes at once: 16 with AVX-512, else 8.
-BLOCK = 16 if "avx512f" in describe().instruction_sets else 8
 BATCH = 200
 
 
@@ -119,7 +116,7 @@ def curves(bench: Bench, baseline: float, ratios: tuple[float, ...]) -> None:
     print(head("ratio, recovery"))
     for ratio in ratios:
         for name, recovery in RECOVERIES.items():
-            found = bench.result(PruneSettings(ratio=ratio, multiple=BLOCK, **recovery))  # type: ignore[arg-type]
+            found = bench.result(PruneSettings(ratio=ratio, **recovery))  # type: ignore[arg-type]
             print(found.line(f"{ratio:g}, {name}", baseline), flush=True)
 
 
@@ -133,7 +130,6 @@ def targets(bench: Bench, baseline: float, wanted: Mapping[float, float]) -> lis
                 target_speedup=speed,
                 allocation="cost",
                 importance="reconstruction",
-                multiple=BLOCK,
             )
         )
         print(by_cost.line(f"{speed:g}, cost (at most {most:g} lost)", baseline), flush=True)
@@ -147,11 +143,11 @@ def targets(bench: Bench, baseline: float, wanted: Mapping[float, float]) -> lis
 def uniform_at(bench: Bench, speed: float) -> Result:
     """The uniform cut, refitted too, of the least ratio that is at least about as fast."""
     for ratio in np.arange(0.1, 0.95, 0.1):
-        quick = PruneSettings(ratio=float(ratio), multiple=BLOCK, refit=False, fold_constants=False)
+        quick = PruneSettings(ratio=float(ratio), refit=False, fold_constants=False)
         pruned, _ = prune(bench.model, quick)
         if speedup(bench.model, pruned, bench.feed(1)) >= 0.97 * speed:
             break
-    settings = PruneSettings(ratio=float(ratio), multiple=BLOCK, importance="reconstruction")
+    settings = PruneSettings(ratio=float(ratio), importance="reconstruction")
     return bench.result(settings)
 
 

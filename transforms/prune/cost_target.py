@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from trimton.core.errors import InputError
+from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.prune.cost_allocation import Problem, least_loss
 from trimton.transforms.prune.cost_profile import (
@@ -38,6 +39,7 @@ class Goal:
 
 
 def reach(
+    original: ir.Model,
     work: ir.Model,
     problem: Problem,
     target_macs: float | None,
@@ -47,22 +49,25 @@ def reach(
 ) -> Goal:
     """The counts that lose least for one of the targets; ``trial`` makes a cut copy of ``work``.
 
+    Targets are shares of what ``original`` costs, from which whole blocks may be gone in ``work``.
     Raises InputError where the target is out of reach.
     """
     if target_macs is not None:
-        return _reach_macs(work, problem, target_macs)
-    return _reach_speedup(work, problem, target_speedup or 1.0, trial, samples)
+        return _reach_macs(original, work, problem, target_macs)
+    return _reach_speedup(original, work, problem, target_speedup or 1.0, trial, samples)
 
 
-def _reach_macs(work: ir.Model, problem: Problem, target: float) -> Goal:
+def _reach_macs(original: ir.Model, work: ir.Model, problem: Problem, target: float) -> Goal:
     model = mac_model(work, problem.found)
-    whole = model.cost(problem.groups, problem.whole())
+    before, now = model_cost(original).macs or 1, model_cost(work).macs or 1
+    whole = model.cost(problem.groups, problem.whole()) * before / now
     kept = least_loss(problem, model, target * whole)
     reached = model.cost(problem.groups, kept) / whole
     return Goal(tuple(kept), "share of multiply-accumulates", target, reached)
 
 
 def _reach_speedup(
+    original: ir.Model,
     work: ir.Model,
     problem: Problem,
     target: float,
@@ -71,13 +76,13 @@ def _reach_speedup(
 ) -> Goal:
     feed = first_sample(work, samples)
     model = time_model(work, problem.found, trial, feed)
-    whole = model.cost(problem.groups, problem.whole())
+    whole = model.cost(problem.groups, problem.whole()) * speedup(original, work, feed)
     least = model.cost(problem.groups, problem.smallest())
     aim = max(least, whole / target)
     best: Goal | None = None
     for _ in range(_CORRECTIONS):
         kept = least_loss(problem, model, aim)
-        reached = speedup(work, trial(kept), feed)
+        reached = speedup(original, trial(kept), feed)
         goal = Goal(tuple(kept), "measured speed-up", target, reached)
         best = goal if best is None else _better(best, goal)
         if target <= reached <= target * (1 + _TOLERANCE):

@@ -93,9 +93,11 @@ def make_plan(
     found: Prunable,
     settings: PruneSettings,
     samples: Mapping[str, Array] | None,
+    original: ir.Model | None = None,
 ) -> Plan:
     """Rank the sets of every group of ``work``, and choose those that go.
 
+    Targets of cost are shares of what ``original`` costs, or else ``work``.
     Raises UnsupportedModelError where there is no group, InputError where the criterion needs
     samples and there are none, or where the model cannot be run on them.
     """
@@ -113,7 +115,8 @@ def make_plan(
     if settings.ratio is None:
         if losses is None:
             losses = sensitivities(work, found, samples or {}, orders)
-        requests, goal = _by_cost(work, found, losses, settings, samples or {})
+        base = work if original is None else original
+        requests, goal = _by_cost(base, work, found, losses, settings, samples or {})
     else:
         limits = Limits(settings.block, settings.min_kept)
         allocation = ALLOCATIONS[settings.allocation]
@@ -147,6 +150,7 @@ def _evidence(
 
 
 def _by_cost(
+    original: ir.Model,
     work: ir.Model,
     found: Prunable,
     losses: Sequence[Elimination | None],
@@ -165,7 +169,8 @@ def _by_cost(
         return copy
 
     problem = Problem(found, losses, limits)
-    goal = reach(work, problem, settings.target_macs, settings.target_speedup, trial, samples)
+    targets = settings.target_macs, settings.target_speedup
+    goal = reach(original, work, problem, *targets, trial, samples)
     why = "no linear layer reads it, so that what its removal costs is unknown"
     return [
         Request(count, count, why if lost is None else None)

@@ -148,7 +148,7 @@ def _cut(
     """
     if not settings.cuts_channels:
         return _Account()
-    plan = make_plan(work, find(work, settings.exclude), settings, samples)
+    plan = make_plan(work, find(work, settings.exclude), settings, samples, original)
     kept = plan.kept
     left_alone = (*plan.notes, *steps.frozen(plan.prunable))
     if kept.is_kept.all():

@@ -27,6 +27,7 @@ from trimton.transforms.prune.refit.features import (
     weight_matrix,
 )
 from trimton.transforms.prune.refit.moments import Moments
+from trimton.transforms.prune.refit.pairs import find_producer
 from trimton.transforms.prune.refit.site import contribution
 from trimton.transforms.prune.refit.taps import Taps
 from trimton.transforms.prune.ties import Layer
@@ -34,6 +35,8 @@ from trimton.transforms.prune.ties import Layer
 # Groups are taken together while the moments of their readers fit into this.
 _MOMENT_BYTES = 2**30
 _RIDGE = 1e-4
+# About what a joint refit leaves of an error that is left by a refit of the readers alone.
+_LEFT_BY_JOINT_REFIT = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def sensitivities(
     """
     readers = [_readers(group, found) for group in found.groups]
     damage = Damage(model, samples)
+    makers = {id(layer.node.outputs[0]): layer for layer in found.ties.layers}
     results: list[Elimination | None] = [None] * len(readers)
     for numbers in _portions(readers):
         layers = {id(layer): layer for number in numbers for layer in readers[number]}
@@ -69,7 +73,10 @@ def sensitivities(
             if parts:
                 order = None if orders is None else orders[number]
                 found_best = eliminate(parts, order)
-                results[number] = _scaled(found_best, readers[number], measured, damage)
+                scaled = _scaled(found_best, readers[number], measured, damage)
+                has_pair = all(find_producer(layer, makers) for layer in readers[number])
+                share = _LEFT_BY_JOINT_REFIT if has_pair else 1.0
+                results[number] = Elimination(scaled.order, scaled.errors * share)
     return results
 
 

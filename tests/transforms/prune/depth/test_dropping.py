@@ -75,6 +75,15 @@ def test_blocks_and_channels_go_together(residual: Residual, samples: Samples) -
     assert outputs(pruned, samples).shape == (96, 4, 8, 8)
 
 
+def test_a_target_counts_from_the_whole_model(residual: Residual, samples: Samples) -> None:
+    settings = PruneSettings(
+        blocks=1, target_macs=0.4, allocation="cost", importance="reconstruction", multiple=1
+    )
+    _, report = prune(residual(), settings, samples)
+    share = (report.after.macs or 0) / (report.before.macs or 1)
+    assert 0.3 < share <= 0.4
+
+
 def test_no_more_blocks_than_there_are(residual: Residual, samples: Samples) -> None:
     with pytest.raises(InputError, match="no more than 2 to remove"):
         prune(residual(), PruneSettings(blocks=3), samples)
