@@ -72,7 +72,7 @@ def test_rows_times_weights_are_a_product(
 ) -> None:
     model = make_model(graph, w=normal(*weight))
     layer = only_layer(model)
-    shape = [int(size) for size in model.graph.inputs[0].shape or ()]
+    shape = [size for size in model.graph.inputs[0].shape or () if isinstance(size, int)]
     x = normal(*shape, seed=1)
     batch = rows(layer, x, 3, np.random.default_rng(0))
     expected = batch.select(run(open_session(model), {"x": x})["y"])
