@@ -67,6 +67,33 @@ def test_layers_behind_make_up_for_a_block(residual: Residual, samples: Samples)
     assert "refit" in {step.name for step in report.steps}
 
 
+LINEAR = """g (float[N,6] x, float[6,8] s, float[8,8] a, float[8,8] b, float[8,3] c)
+  => (float[N,3] y) {
+  r0 = MatMul(x, s)
+  p = Relu(r0)
+  a_out = MatMul(p, a)
+  r1 = Add(r0, a_out)
+  q = Tanh(r1)
+  b_out = MatMul(q, b)
+  r2 = Add(r1, b_out)
+  y = MatMul(r2, c)
+}"""
+
+
+def test_layers_of_the_same_sum_give_what_the_block_gave(
+    make_model: Callable[..., ir.Model],
+) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"s": (6, 8), "a": (8, 8), "b": (8, 8), "c": (8, 3)}
+    weights = {n: rng.standard_normal(shape).astype(np.float32) for n, shape in shapes.items()}
+    weights["b"] *= 0.1
+    samples = {"x": rng.standard_normal((320, 6)).astype(np.float32)}
+    _, report = prune(make_model(LINEAR, **weights), PruneSettings(blocks=1), samples)
+    targets = [step.detail["target"] for step in report.steps if step.name == "refit"]
+    assert "r2" in targets
+    assert targets[-1] == "y"
+
+
 def test_blocks_and_channels_go_together(residual: Residual, samples: Samples) -> None:
     settings = PruneSettings(blocks=1, ratio=0.5, multiple=1)
     pruned, report = prune(residual(), settings, samples)
