@@ -60,13 +60,59 @@ def refine(
 ) -> tuple[Refined, ...]:
     """Refine the layers of ``sites`` in ``quantised``, which was made of ``original``; in place.
 
-    Without ``rounding`` only biases change. Every fifth batch judges: nothing is changed that is
-    not better there. Memory does not depend on the number of samples. Raises InputError where
-    the models cannot be run on the batches.
+    Without ``rounding`` only biases change. Every fifth batch judges the layers: none is changed
+    that is not better there. Where the network's outputs on all batches are not better for it,
+    only biases are changed, or nothing. Memory does not depend on the number of samples. Raises InputError where the models
+    cannot be run on the batches.
     """
+    layers = integer_layers(original, quantised, sites)
+    before = output_error(original, quantised, batches)
+    saved = _constants(layers)
+    for with_rounding in (True, False) if rounding else (False,):
+        refined = _refine_layers(original, quantised, layers, batches, with_rounding)
+        if output_error(original, quantised, batches) <= before:
+            return refined
+        for value, tensor in saved.items():
+            value.const_value = tensor
+    return ()
+
+
+def output_error(original: ir.Model, quantised: ir.Model, batches: Batches) -> float:
+    """The squared error of the floats that both models put out, a share of their variance.
+
+    The mean over outputs.
+    """
+    names = [value.name or "" for value in original.graph.outputs]
+    reference, made = Taps(original, names), Taps(quantised, names)
+    errors, spreads = np.zeros(len(names)), np.zeros(len(names))
+    for feed in batches():
+        exact, now = reference(feed), made(feed)
+        for place, name in enumerate(names):
+            if exact[name].dtype.kind == "f":
+                goal = exact[name].astype(np.float64)
+                errors[place] += np.square(now[name] - goal).sum()
+                spreads[place] += np.square(goal - goal.mean()).sum()
+    is_told = spreads > 0
+    return float((errors[is_told] / spreads[is_told]).mean()) if is_told.any() else 0.0
+
+
+def _constants(layers: Sequence[IntegerLayer]) -> Mapping[ir.Value, ir.TensorProtocol | None]:
+    """What ``layers`` are made of, as it is now."""
+    values = [layer.weight for layer in layers]
+    values += [layer.bias.value for layer in layers if layer.bias is not None]
+    return {value: value.const_value for value in values}
+
+
+def _refine_layers(
+    original: ir.Model,
+    quantised: ir.Model,
+    layers: Sequence[IntegerLayer],
+    batches: Batches,
+    rounding: bool,
+) -> tuple[Refined, ...]:
     count = sum(len(next(iter(feed.values()))) for feed in batches())
     refined: list[Refined] = []
-    for layer in integer_layers(original, quantised, sites):
+    for layer in layers:
         features = layer.features if rounding and layer.features <= _MOST_FEATURES else 0
         if not features and layer.bias is None:
             continue

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -9,6 +10,7 @@ import pytest
 from trimton.transforms.graph.edit import constant_array
 from trimton.transforms.graph.session import open_session, run
 from trimton.transforms.graph.taps import Taps
+from trimton.transforms.quantize import refinement
 from trimton.transforms.quantize.encoding import LIMITS, Encoding
 from trimton.transforms.quantize.placement import place
 from trimton.transforms.quantize.prepare import prepare
@@ -86,6 +88,11 @@ def ranges(model: ir.Model, placement: Placement, share: float) -> dict[str, Enc
     return found
 
 
+def one_scale_each(placement: Placement) -> Placement:
+    """Weights with one scale for all channels, so that rounding them does most of the harm."""
+    return replace(placement, weights=tuple(replace(s, axis=None) for s in placement.weights))
+
+
 def quantised(model: ir.Model, placement: Placement, *, share: float = 1.0) -> ir.Model:
     encodings = ranges(model, placement, share)
     weights = {
@@ -111,14 +118,30 @@ def error(original: ir.Model, other: ir.Model) -> float:
 
 @pytest.mark.parametrize("target", ["avx2", "avx512_vnni"])
 def test_refined_networks_are_closer_on_unseen_images(network, target) -> None:
-    placement = place(network, target_named(target))
+    placement = one_scale_each(place(network, target_named(target)))
     model = quantised(network, placement)
     before = error(network, model)
-    refined = refine(network, model, placement.weights, lambda: images(64, 2))
+    refined = refine(network, model, placement.weights, lambda: images(128, 2))
     assert [one.layer for one in refined] == [site.layer for site in placement.weights]
     assert len(refined) == LAYERS
     assert all(one.after <= one.before for one in refined)
     assert error(network, model) < 0.8 * before
+
+
+def test_a_network_whose_outputs_got_worse_is_restored(network, monkeypatch) -> None:
+    placement = place(network, target_named("avx2"))
+    model = quantised(network, placement)
+    before = {name: _array(model, name) for name in model.graph.initializers}
+
+    def spoil(original, quantised, layers, batches, rounding) -> tuple[refinement.Refined, ...]:
+        for layer in layers:
+            layer.set_integers(np.zeros_like(layer.integers()))
+        return (refinement.Refined("n0", "a", "spoiled", 1.0, 0.0),)
+
+    monkeypatch.setattr(refinement, "_refine_layers", spoil)
+    assert refine(network, model, placement.weights, lambda: images(16, 2)) == ()
+    for name, array in before.items():
+        assert np.array_equal(_array(model, name), array)
 
 
 def test_biases_alone_take_away_the_mean_error(network) -> None:
