@@ -62,8 +62,9 @@ def refine(
 
     Without ``rounding`` only biases change. Every fifth batch judges the layers: none is changed
     that is not better there. Where the network's outputs on all batches are not better for it,
-    only biases are changed, or nothing. Memory does not depend on the number of samples. Raises InputError where the models
-    cannot be run on the batches.
+    only biases are changed, or nothing. Memory does not depend on the number of samples.
+
+    Raises InputError where the models cannot be run on the batches.
     """
     layers = integer_layers(original, quantised, sites)
     before = output_error(original, quantised, batches)
