@@ -32,10 +32,8 @@ from trimton.transforms.sparsify.settings import METHODS
 MODELS = ("fashion_resnet", "efficientnet_lite0", "minilm_l3")
 GOALS: tuple[Mapping[str, Any], ...] = (
     {"pattern": "2:4"},
-    {"pattern": "4:8"},
     {"ratio": 0.5},
     {"ratio": 0.7},
-    {"ratio": 0.8},
 )
 
 

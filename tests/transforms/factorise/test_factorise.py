@@ -193,6 +193,17 @@ def test_a_speed_out_of_reach_is_one_sentence(make_model: ModelMaker) -> None:
         factorise(network(make_model), SAMPLES, FactoriseSettings(target_speedup=500))
 
 
+def test_half_precision_stays_half(make_model: ModelMaker) -> None:
+    graph = "g (float16[N,32] x, float16[32,32] w) => (float16[N,32] y) { y = MatMul(x, w) }"
+    weight = (normal(32, 8) @ normal(8, 32, seed=1)).astype(np.float16)
+    x = normal(64, 32, seed=2).astype(np.float16)
+    model = make_model(graph, w=weight)
+    made, _ = factorise(model, {"x": x}, FactoriseSettings(ratio=0.4, measure=False))
+    before, after = (run(open_session(m), {"x": x})["y"] for m in (model, made))
+    assert after.dtype == np.float16
+    np.testing.assert_allclose(after, before, atol=0.02 * np.abs(before).max())
+
+
 def test_nothing_to_factorise_says_why(make_model: ModelMaker) -> None:
     model = make_model(
         "g (float[N,4] x, float[4,4] w) => (float[N,4] y) { y = MatMul(x, w) }", w=normal(4, 4)
