@@ -63,7 +63,7 @@ class QuantizeStep(Settings):
     """Static int8 quantisation (QDQ); see `trimton quantize`."""
 
     step: Literal["quantize"] = "quantize"
-    calibration_method: Literal["minmax", "percentile", "entropy"] = Field(
+    calibration_method: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = Field(
         "minmax", description="How activation ranges are chosen from the calibration samples."
     )
     percentile: float = Field(
@@ -85,6 +85,11 @@ class QuantizeStep(Settings):
         "auto",
         description="Kernels to quantise for; auto takes those of this machine, vnni means "
         "avx512_vnni.",
+    )
+    refine: bool = Field(
+        True,
+        description="Round weights so that they make up for each other's errors, and correct "
+        "biases, layer by layer on the calibration samples.",
     )
     exclude: list[str] = Field(
         default_factory=list, description="Names of nodes that stay in float; * matches any text."

@@ -105,6 +105,7 @@ def _(step: QuantizeStep, model: ir.Model, context: TransformContext) -> Transfo
         per_channel=step.per_channel,
         target=resolve_target(step.target, context.instruction_sets),
         exclude=tuple(step.exclude),
+        refine=step.refine,
     )
     return quantize(model, context.calibration.inputs, settings)
 

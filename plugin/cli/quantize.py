@@ -15,7 +15,9 @@ class Method(StrEnum):
     """How activation ranges are chosen."""
 
     MINMAX = "minmax"
+    MOVING_AVERAGE = "moving_average"
     PERCENTILE = "percentile"
+    MSE = "mse"
     ENTROPY = "entropy"
 
 
@@ -49,6 +51,13 @@ def command(
             "tensorrt, or auto, which takes those of this machine.",
         ),
     ] = "auto",
+    refine: Annotated[
+        bool,
+        typer.Option(
+            help="Round weights so that they make up for each other's errors, and correct biases, "
+            "layer by layer on the samples."
+        ),
+    ] = True,
     exclude: Annotated[
         list[str] | None,
         typer.Option(metavar="NODE", help="Leave this node in float (repeatable, * matches all)."),
@@ -75,6 +84,7 @@ def command(
         per_channel=per_channel,
         target=resolve_target(target, describe().instruction_sets),
         exclude=tuple(exclude or ()),
+        refine=refine,
     )
     with progress() as shown:
         shown.add_task(f"calibrating on {len(samples)} samples", total=None)

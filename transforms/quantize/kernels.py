@@ -15,20 +15,27 @@ from enum import Enum
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import constant, constant_array, input_at
+from trimton.transforms.graph.shapes import known_dims
 
 
 class Role(Enum):
     """What an operator is to quantisation.
 
     A LAYER is worth quantising for itself. A LINK joins where what it reads is in integers
-    anyway. A MOVE joins likewise, and its numbers keep their scale. A TABLE holds rows of
-    numbers that are looked up.
+    anyway. So does a MOVE, whose numbers keep their encoding, and a SCALE, whose integers stay
+    the same and get another scale. A TABLE holds rows of numbers that are looked up.
     """
 
     LAYER = "layer"
     LINK = "link"
     MOVE = "move"
+    SCALE = "scale"
     TABLE = "table"
+
+    @property
+    def joins_neighbours(self) -> bool:
+        """Whether it is computed in integers only where its neighbours are."""
+        return self in (Role.LINK, Role.MOVE, Role.SCALE)
 
 
 def _fits(node: ir.Node) -> str | None:
@@ -42,7 +49,8 @@ class Kernel:
     ``numbers`` are the inputs that it computes with (None: all), ``bias`` the one that is added
     to its sums. ``order`` names the order in which it adds products up, for kernels whose sums
     may saturate. A kernel with ``float_output`` can leave its sums in float, the others need a
-    QuantizeLinear behind. ``refusal`` says why a node does not fit, None where it does.
+    QuantizeLinear behind. One that ``broadcasts`` repeats the smaller operand. ``refusal`` says
+    why a node does not fit, None where it does.
     """
 
     role: Role
@@ -50,6 +58,7 @@ class Kernel:
     bias: int | None = None
     order: str | None = None
     float_output: bool = False
+    broadcasts: bool = False
     refusal: Callable[[ir.Node], str | None] = _fits
 
     def number_indices(self, node: ir.Node) -> tuple[int, ...]:
@@ -61,9 +70,12 @@ class Kernel:
         return None if _is_depthwise(node) else self.order
 
     def role_in(self, node: ir.Node) -> Role:
-        """The role for ``node``: looking up in a constant is no move."""
-        is_table = self.role is Role.MOVE and constant(input_at(node, 0)) is not None
-        return Role.TABLE if is_table else self.role
+        """The role for ``node``: looking up in a constant is no move, scaling no product."""
+        if self.role is Role.MOVE and constant(input_at(node, 0)) is not None:
+            return Role.TABLE
+        if node.op_type == "Mul" and scaling(node) is not None:
+            return Role.SCALE
+        return self.role
 
 
 def _is_depthwise(node: ir.Node) -> bool:
@@ -71,6 +83,45 @@ def _is_depthwise(node: ir.Node) -> bool:
     weight = constant(input_at(node, 1)) if node.op_type == "Conv" else None
     groups = node.attributes.get_int("group", 1)
     return weight is not None and tuple(weight.shape.numpy()[:2]) == (groups, 1) and groups != 1
+
+
+def scaling(node: ir.Node) -> tuple[ir.Value, float] | None:
+    """What a Mul or Div scales by a single positive constant, and the factor; else None."""
+    orders = [(0, 1), (1, 0)] if node.op_type == "Mul" else [(0, 1)]
+    for first, second in orders:
+        value, array = node.inputs[first], constant_array(node.inputs[second])
+        if value is None or array is None or array.size != 1 or constant(value) is not None:
+            continue
+        number = float(array.reshape(()))
+        dims = known_dims(value)
+        if number > 0 and (array.ndim == 0 or (dims is not None and array.ndim <= len(dims))):
+            return value, number if node.op_type == "Mul" else 1 / number
+    return None
+
+
+def absorbs(node: ir.Node) -> bool:
+    """Whether a quantised output can stand for the activation function ``node``.
+
+    Its range holds zero and ends where the function cuts: a Clip must let zero pass.
+    """
+    if node.op_type not in ABSORBED or node.domain:
+        return False
+    low, high = clip_bounds(node)
+    return low is not None and high is not None and low <= 0.0 <= high
+
+
+def clip_bounds(node: ir.Node) -> tuple[float | None, float | None]:
+    """The smallest and the largest output of a Relu or Clip; None where it is computed."""
+    if node.op_type == "Relu":
+        return 0.0, float("inf")
+    return _bound(input_at(node, 1), float("-inf")), _bound(input_at(node, 2), float("inf"))
+
+
+def _bound(value: ir.Value | None, absent: float) -> float | None:
+    if value is None:
+        return absent
+    array = constant_array(value)
+    return None if array is None else float(array.reshape(()))
 
 
 def weight_axis(node: ir.Node, rank: int) -> int | None:
@@ -124,6 +175,10 @@ def _matmul(node: ir.Node) -> str | None:
     return None
 
 
+def _division(node: ir.Node) -> str | None:
+    return None if scaling(node) is not None else "it does not divide by a positive constant"
+
+
 def _pool(node: ir.Node) -> str | None:
     if any(output.name and tuple(output.uses()) for output in node.outputs[1:]):
         return "its indices are used"
@@ -164,11 +219,12 @@ _MOVE = Kernel(Role.MOVE, refusal=_move)
 _LINK = Kernel(Role.LINK)
 
 KERNELS: Mapping[str, Kernel] = {
-    "Add": Kernel(Role.LINK, (0, 1)),
+    "Add": Kernel(Role.LINK, (0, 1), broadcasts=True),
     "AveragePool": Kernel(Role.LINK, refusal=_average_pool),
     "Concat": Kernel(Role.LINK, None),
     "Conv": Kernel(Role.LAYER, (0, 1), bias=2, order="conv", refusal=_conv),
     "DepthToSpace": _MOVE,
+    "Div": Kernel(Role.SCALE, refusal=_division),
     "Expand": _MOVE,
     "Flatten": _MOVE,
     "Gather": Kernel(Role.MOVE, refusal=_gather),
@@ -178,7 +234,7 @@ KERNELS: Mapping[str, Kernel] = {
     "LeakyRelu": _LINK,
     "MatMul": Kernel(Role.LAYER, (0, 1), order="matmul", float_output=True, refusal=_matmul),
     "MaxPool": Kernel(Role.MOVE, refusal=_pool),
-    "Mul": Kernel(Role.LINK, (0, 1)),
+    "Mul": Kernel(Role.LINK, (0, 1), broadcasts=True),
     "ReduceMax": _MOVE,
     "ReduceMin": _MOVE,
     "Reshape": _MOVE,

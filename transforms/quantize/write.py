@@ -17,13 +17,10 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Editor, constant_array
-from trimton.transforms.quantize.encoding import LIMITS, Array, Encoding
+from trimton.transforms.quantize.encoding import Array, Encoding
 from trimton.transforms.quantize.sites import Placement, WeightSite
 
 Weights = Mapping[str, tuple[Array, Encoding]]
-
-# A bias may use this much of int32: the sums are added to it.
-BIAS_LIMIT = 2**30
 
 
 def write(
@@ -38,12 +35,12 @@ def write(
 
     ``encodings`` has one for every value of the placement's activations, ``weights`` the integers
     and the encoding of every constant of its weights, both by name. ``integer_bias`` stores
-    biases in int32 (see bias_fits).
+    biases in int32 (see bounds.smallest_weight_scale).
     """
     writer = _Writer(model, placement, encodings, weights)
     writer.write_weights(integer_bias)
     writer.write_activations()
-    writer.drop_unused_constants()
+    writer.drop_unused()
 
 
 class _Writer:
@@ -62,6 +59,7 @@ class _Writer:
             output.name: output for node in model.graph for output in node.outputs if output.name
         }
         self._written: dict[str, ir.Value] = {}
+        self._quantised: dict[str, ir.Value] = {}
         self._parameters: dict[int, tuple[ir.Value, ir.Value]] = {}
 
     def write_weights(self, integer_bias: bool) -> None:
@@ -79,10 +77,20 @@ class _Writer:
     def write_activations(self) -> None:
         for site in self._placement.activations:
             encoding = self._encodings[site.values[0]]
-            for name in site.values:
+            names = site.values
+            if site.source is not None:
+                self._rescale(self._values[names[0]], self._quantised[site.source], encoding)
+                names = names[1:]
+            for name in names:
                 self._quantise(self._values[name], encoding)
 
-    def drop_unused_constants(self) -> None:
+    def drop_unused(self) -> None:
+        """Remove what is not read any more: floats of integers, and constants."""
+        for node in list(self._graph):
+            output = node.outputs[0]
+            is_unused = not output.uses() and not output.is_graph_output()
+            if node.op_type == "DequantizeLinear" and is_unused:
+                self._graph.remove(node, safe=True)
         for name, value in list(self._graph.initializers.items()):
             if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
                 del self._graph.initializers[name]
@@ -94,29 +102,49 @@ class _Writer:
         """
         producer = value.producer()
         is_integer = producer is not None and producer.name in self._nodes
-        users = [
-            (node, index)
-            for node, index in value.uses()
-            if is_integer or (node.name in self._nodes and node.graph is self._graph)
-        ]
         name = value.name or ""
+        users = [use for use in value.uses() if is_integer or self._reads_integers(*use)]
         scale, zero_point = self._scale(name, encoding)
         quantised = self._node("QuantizeLinear", name, [value, scale, zero_point], encoding.dtype)
-        result = self._node(
-            "DequantizeLinear", name, [quantised, scale, zero_point], ir.DataType.FLOAT
-        )
-        for made in (quantised, result):
-            made.shape = value.shape
+        quantised.shape = value.shape
+        self._quantised[name] = quantised
         if producer is None:
-            before = next(iter(self._graph))
-            self._graph.insert_before(before, [_producer(quantised), _producer(result)])
+            self._graph.insert_before(next(iter(self._graph)), _producer(quantised))
         else:
-            self._graph.insert_after(producer, [_producer(quantised), _producer(result)])
+            self._graph.insert_after(producer, _producer(quantised))
+        result = self._floats(value, quantised, encoding)
         for node, index in users:
             node.replace_input_with(index, result)
-        if is_integer and value.is_graph_output():
+        if is_integer:
+            self._stand_in(value, result)
+
+    def _rescale(self, value: ir.Value, quantised: ir.Value, encoding: Encoding) -> None:
+        """Make ``value`` from integers that are there, in place of the node that made it."""
+        result = self._floats(value, quantised, encoding)
+        value.replace_all_uses_with(result)
+        self._stand_in(value, result)
+        self._quantised[value.name or ""] = quantised
+        self._graph.remove(_producer(value), safe=True)
+
+    def _floats(self, value: ir.Value, quantised: ir.Value, encoding: Encoding) -> ir.Value:
+        """The floats of ``quantised`` that stand for ``value``."""
+        name = value.name or ""
+        inputs = [quantised, *self._scale(name, encoding)]
+        result = self._node("DequantizeLinear", name, inputs, ir.DataType.FLOAT)
+        result.shape = value.shape
+        self._graph.insert_after(_producer(quantised), _producer(result))
+        return result
+
+    def _reads_integers(self, node: ir.Node, index: int) -> bool:
+        return node.graph is self._graph and node.name in self._nodes
+
+    def _stand_in(self, value: ir.Value, result: ir.Value) -> None:
+        """Where ``value`` is an output of the model, let ``result`` be it."""
+        if value.is_graph_output():
+            name = value.name or ""
             place = list(self._graph.outputs).index(value)
             value.name, result.name = self._editor.fresh_name(f"{name}_float"), name
+            result.shape, result.type = value.shape, value.type
             self._graph.outputs[place] = result
 
     def _dequantised(
@@ -200,31 +228,6 @@ class _Writer:
         label = self._editor.fresh_name(f"{name}_{op_type}")
         ir.Node("", op_type, inputs, attributes, outputs=[output], name=label)
         return output
-
-
-def smallest_weight_scale(bias: Array, activation: Encoding) -> Array:
-    """The smallest weight scales with which ``bias`` [channels] fits into int32."""
-    smallest: Array = np.abs(bias).reshape(-1).astype(np.float64) / (
-        BIAS_LIMIT * float(activation.scale)
-    )
-    return smallest.astype(np.float32)
-
-
-def minmax_encoding(low: float, high: float, dtype: ir.DataType, symmetric: bool) -> Encoding:
-    """The encoding of ``dtype`` (8 bits) whose range holds [low, high] and zero."""
-    bottom, top = LIMITS[dtype]
-    low, high = min(low, 0.0), max(high, 0.0)
-    if symmetric:
-        span = max(-low, high) / ((top - bottom) // 2)
-        middle = (top + bottom + 1) // 2
-        return Encoding(dtype, _scale_of(span), np.asarray(middle, dtype.numpy()))
-    scale = _scale_of((high - low) / (top - bottom))
-    zero_point = np.clip(np.rint(bottom - low / float(scale)), bottom, top)
-    return Encoding(dtype, scale, np.asarray(zero_point, dtype.numpy()))
-
-
-def _scale_of(step: float) -> Array:
-    return np.asarray(step if step > np.finfo(np.float32).tiny else 1.0, np.float32)
 
 
 def _index(node: ir.Node, name: str) -> int:

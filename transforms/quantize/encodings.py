@@ -1,0 +1,67 @@
+"""From a placement to numbers: encodings of activations, integers of constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+
+import numpy as np
+import onnx_ir as ir
+
+from trimton.transforms.graph.edit import Array, constant_array
+from trimton.transforms.quantize.bounds import rescaled, smallest_weight_scale, within
+from trimton.transforms.quantize.calibration.histogram import Histogram, merged
+from trimton.transforms.quantize.encoding import Encoding
+from trimton.transforms.quantize.ranges import RangeMethod, activation_encoding
+from trimton.transforms.quantize.ranges.grid import range_encoding
+from trimton.transforms.quantize.sites import Placement, WeightSite
+from trimton.transforms.quantize.weights import encode_weight
+
+
+def activation_encodings(
+    placement: Placement, histograms: Mapping[str, Histogram], method: RangeMethod
+) -> dict[str, Encoding]:
+    """The encoding of every value of ``placement``, by name; one object for all of a site."""
+    found: dict[str, Encoding] = {}
+    for site in placement.activations:
+        if site.source is not None:
+            encoding = rescaled(found[site.source], site.factor)
+        else:
+            histogram = merged([histograms[name] for name in site.measured])
+            encoding = within(activation_encoding(histogram, site, method), site.bounds)
+        found.update(dict.fromkeys(site.values, encoding))
+    return found
+
+
+def constant_encodings(
+    model: ir.Model, placement: Placement, encodings: Mapping[str, Encoding]
+) -> dict[str, tuple[Array, Encoding]]:
+    """The integers of every constant of ``placement`` and their encoding, by name.
+
+    A weight that layers share gets scales that suit the biases of all of them.
+    """
+    found: dict[str, tuple[Array, Encoding]] = {}
+    for name in dict.fromkeys(site.value for site in placement.weights):
+        sites = [site for site in placement.weights if site.value == name]
+        array = _array(model, name)
+        if sites[0].is_operand:
+            encoding = range_encoding(float(array.min()), float(array.max()), sites[0].dtype, False)
+            found[name] = (encoding.quantise(array), encoding)
+        else:
+            smallest = [_smallest_scale(model, site, encodings) for site in sites]
+            found[name] = encode_weight(array, sites[0], reduce(np.maximum, smallest))
+    return found
+
+
+def _smallest_scale(model: ir.Model, site: WeightSite, encodings: Mapping[str, Encoding]) -> Array:
+    if site.bias is None or site.activation is None:
+        return np.zeros(())
+    smallest = smallest_weight_scale(_array(model, site.bias), encodings[site.activation])
+    return smallest if site.axis is not None else smallest.max()
+
+
+def _array(model: ir.Model, name: str) -> Array:
+    array = constant_array(model.graph.initializers[name])
+    if array is None:
+        raise ValueError(f"{name} is no constant")
+    return array

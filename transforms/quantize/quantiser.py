@@ -1,0 +1,86 @@
+"""Quantised graphs of one float graph, for any placement, from samples that are counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from trimton.transforms.graph.edit import Array
+from trimton.transforms.graph.taps import Feed
+from trimton.transforms.quantize.calibration import Histogram, calibrate, feeds
+from trimton.transforms.quantize.encoding import Encoding
+from trimton.transforms.quantize.encodings import activation_encodings, constant_encodings
+from trimton.transforms.quantize.placement import place
+from trimton.transforms.quantize.ranges import range_method
+from trimton.transforms.quantize.refinement import Refined, refine
+from trimton.transforms.quantize.settings import QuantizeSettings
+from trimton.transforms.quantize.sites import Placement
+from trimton.transforms.quantize.targets import Target
+from trimton.transforms.quantize.write import write
+
+# Where a quantised model says which target it was made for.
+TARGET_KEY = "trimton.quantize.target"
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A quantised graph, the encodings of its activations by value, and what refining brought."""
+
+    model: ir.Model
+    placement: Placement
+    encodings: Mapping[str, Encoding]
+    refined: tuple[Refined, ...]
+
+
+class Quantiser:
+    """Quantises ``prepared`` (see prepare) for ``target`` with ranges from ``samples``."""
+
+    def __init__(
+        self,
+        prepared: ir.Model,
+        samples: Mapping[str, Array],
+        target: Target,
+        settings: QuantizeSettings,
+    ) -> None:
+        self.prepared, self.samples = prepared, samples
+        self._target, self._settings = target, settings
+        self._method = range_method(settings.calibration_method, settings.percentile)
+        self.histograms: dict[str, Histogram] = {}
+
+    def place(self, exclude: Collection[str] = ()) -> Placement:
+        """What becomes integers if the nodes of the settings and ``exclude`` stay in float."""
+        placement = place(self.prepared, self._target, [*self._settings.exclude, *exclude])
+        if self._settings.per_channel:
+            return placement
+        weights = tuple(replace(site, axis=None) for site in placement.weights)
+        return replace(placement, weights=weights)
+
+    def make(self, placement: Placement, *, refined: bool | None = None) -> Quantised:
+        """The quantised graph; ``refined`` overrules the settings' ``refine``.
+
+        Samples are counted for the values only that no placement before had.
+        """
+        self._calibrate(placement)
+        encodings = activation_encodings(placement, self.histograms, self._method)
+        constants = constant_encodings(self.prepared, placement, encodings)
+        model = self.prepared.clone()
+        write(model, placement, encodings, constants, integer_bias=self._target.integer_bias)
+        model.metadata_props[TARGET_KEY] = self._target.name
+        changes: tuple[Refined, ...] = ()
+        if self._settings.refine if refined is None else refined:
+            changes = refine(self.prepared, model, placement.weights, self._batches)
+        return Quantised(model, placement, encodings, changes)
+
+    def _calibrate(self, placement: Placement) -> None:
+        sites = [
+            site
+            for site in placement.activations
+            if any(name not in self.histograms for name in site.measured)
+        ]
+        if sites:
+            self.histograms |= calibrate(self.prepared, sites, self._batches())
+
+    def _batches(self) -> Iterator[Feed]:
+        return feeds(self.prepared, self.samples)
