@@ -19,12 +19,13 @@ import onnx_ir as ir
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.taps import Taps
 from trimton.transforms.prune.refit.features import rows
+from trimton.transforms.prune.refit.group_moments import GroupMoments
 from trimton.transforms.prune.refit.moments import Moments
 from trimton.transforms.prune.refit.site import contribution
 from trimton.transforms.prune.refit.taps import is_held_out
 from trimton.transforms.quantize.integer_layers import IntegerLayer, integer_layers
 from trimton.transforms.quantize.sites import WeightSite
-from trimton.transforms.quantize.weights.candidates import Candidate, candidates
+from trimton.transforms.quantize.weights.candidates import Weights, best_by_group, candidates
 
 Batches = Callable[[], Iterable[Mapping[str, Array]]]
 
@@ -124,7 +125,7 @@ def _refine_layers(
 
 @dataclass(frozen=True)
 class _Evidence:
-    """Moments by group of what a layer reads, and of the error of ``target``.
+    """Moments of what a layer reads, and of the error of ``target``.
 
     Without features the error is the present one, with them that which the float weights would
     leave. ``held_out`` are rows to judge by, where there are enough batches; ``variance`` is that
@@ -132,48 +133,35 @@ class _Evidence:
     """
 
     target: str
-    seen: tuple[Moments, ...]
-    held_out: tuple[Moments, ...] | None
+    seen: GroupMoments
+    held_out: GroupMoments | None
     variance: float
 
 
 def _improve(layer: IntegerLayer, features: int, evidence: _Evidence) -> Refined:
     """Take the best of all candidates, group by group; without ``features`` weights stay."""
-    weights, integers = layer.linear.matrices(), layer.integers()
-    shifts = np.zeros((layer.linear.groups, integers.shape[2]))
-    before = after = 0.0
-    chosen: dict[str, int] = {}
-    order = layer.kernel_order()[:features]
-    for group, seen in enumerate(evidence.seen):
-        held_out = None if evidence.held_out is None else evidence.held_out[group]
-        judge = seen if held_out is None else held_out
-        tried: Sequence[Candidate] = candidates(
-            weights[group, :features],
-            integers[group, :features],
-            layer.scales[group],
-            seen,
-            held_out,
-            order,
-            is_paired=layer.is_paired,
-            has_bias=layer.bias is not None,
-        )
-        errors = [
-            judge.error(*one.change(weights[group, :features], layer.scales[group]))
-            for one in tried
-        ]
-        best = int(np.argmin(errors))
-        integers[group, :features], shifts[group] = tried[best].integers, tried[best].shift
-        before, after = before + errors[0], after + errors[best]
-        chosen[tried[best].method] = chosen.get(tried[best].method, 0) + 1
+    integers = layer.integers()
+    weights = Weights(
+        layer.linear.matrices()[:, :features],
+        integers[:, :features],
+        layer.scales,
+        layer.kernel_order()[:features],
+        layer.is_paired,
+    )
+    seen, held_out = evidence.seen, evidence.held_out
+    tried = candidates(weights, seen, held_out, has_bias=layer.bias is not None)
+    choice, errors = best_by_group(tried, weights, seen if held_out is None else held_out)
+    groups = np.arange(len(integers))
+    integers[:, :features] = np.stack([one.integers for one in tried])[choice, groups]
     layer.set_integers(integers)
     if layer.bias is not None:
-        layer.bias.add(shifts.ravel())
+        layer.bias.add(np.stack([one.shift for one in tried])[choice, groups].ravel())
     return Refined(
         layer.linear.name,
         evidence.target,
-        max(chosen, key=lambda method: chosen[method]),
-        before / evidence.variance,
-        after / evidence.variance,
+        tried[int(np.bincount(choice).argmax())].method,
+        float(errors[0].sum()) / evidence.variance,
+        float(errors[choice, groups].sum()) / evidence.variance,
     )
 
 
@@ -192,27 +180,24 @@ def _gather(
     # What the float weights would make of the same rows is the integers' work plus this change.
     change = (layer.integers() * layer.scales[:, None, :] - linear.matrices())[:, :features]
     wanted = max(_LEAST_ROWS, _ROWS_PER_FEATURE * features)
-    parts: dict[bool, tuple[Moments, ...]] = {}
+    parts: dict[bool, GroupMoments] = {}
     spread: Moments | None = None
     for number, feed in enumerate(batches()):
         values, goals = made(feed), reference(feed)
         batch = rows(linear.layer, values[layer.read], max(1, -(-wanted // count)), rng)
         goal = batch.select(goals[target]).astype(np.float64)
-        read = _by_group(batch.features, linear.groups)
+        read = _by_group(batch.features, linear.groups)[:, :, :features].astype(np.float64)
         error = _by_group(goal - batch.select(values[target]), linear.groups)
-        moments = tuple(
-            Moments.of(x[:, :features], e + x[:, :features].astype(np.float64) @ c)
-            for x, e, c in zip(read, error, change, strict=True)
-        )
+        moments = GroupMoments.of(read, error + read @ change)
         own = Moments.of(np.zeros((len(goal), 0)), goal)
         spread = own if spread is None else spread + own
         key = is_held_out(number)
-        parts[key] = tuple(map(Moments.__add__, parts[key], moments)) if key in parts else moments
+        parts[key] = parts[key] + moments if key in parts else moments
     if spread is None:
         raise ValueError("there are no batches")
     return _Evidence(target, parts[False], parts.get(True), spread.variance())
 
 
-def _by_group(array: Array, groups: int) -> tuple[Array, ...]:
-    """[rows, groups * n] -> one array [rows, n] for each group."""
-    return tuple(np.moveaxis(array.reshape(len(array), groups, -1), 1, 0))
+def _by_group(array: Array, groups: int) -> Array:
+    """[rows, groups * n] -> [groups, rows, n]."""
+    return np.moveaxis(array.reshape(len(array), groups, -1), 1, 0)
