@@ -67,6 +67,6 @@ def _constant(reader: ir.Node, values: list[ir.Value | None], outputs: int) -> B
             continue
         is_own = len(tuple(value.uses())) == 1 and not value.is_graph_output()
         is_fine = scale is None or array.dtype == np.int32
-        if is_own and is_fine and array.size == outputs == array.shape[-1]:
+        if is_own and is_fine and array.shape[-1:] == (outputs,) and array.size == outputs:
             return Bias(value, scale)
     return None

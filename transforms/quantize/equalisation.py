@@ -104,7 +104,7 @@ def _pair(first: LinearLayer, by_node: Mapping[ir.Node, LinearLayer]) -> _Pair |
     added: list[tuple[ir.Node, int]] = []
     if node.op_type != "MatMul" and input_at(node, 2) is not None:
         bias = constant_array(input_at(node, 2))
-        if bias is None or bias.size != bias.shape[-1]:
+        if bias is None or bias.shape[-1:] != (bias.size,):
             return None
     value: ir.Value = node.outputs[0]
     while (reader := only_consumer(value)) is not None:
@@ -128,4 +128,4 @@ def _is_channel_vector(node: ir.Node, index: int, layer: LinearLayer) -> bool:
     """Whether a constant has one number for each output of a matrix product."""
     array = constant_array(node.inputs[index])
     outputs = layer.matrices().shape[2]
-    return array is not None and array.size == outputs and array.shape[-1] == outputs
+    return array is not None and array.shape[-1:] == (outputs,) and array.size == outputs

@@ -80,3 +80,15 @@ def test_what_is_no_bias_of_its_own_is_left_alone(make_model, body) -> None:
         one=np.ones(1, np.float32),
     )
     assert bias_of(node(model, "MatMul"), 2) is None
+
+
+def test_a_scalar_is_no_bias_of_a_layer_with_one_output(make_model) -> None:
+    model = make_model(
+        """g (float[N,3] x, float[3,1] w, float b) => (float[N,1] y) {
+            h = MatMul(x, w)
+            y = Add(h, b)
+        }""",
+        w=np.ones((3, 1), np.float32),
+        b=np.float32(1),
+    )
+    assert bias_of(node(model, "MatMul"), 1) is None
