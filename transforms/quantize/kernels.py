@@ -67,7 +67,11 @@ class Kernel:
 
     def order_in(self, node: ir.Node) -> str | None:
         """The order of summation in ``node``: a depthwise convolution adds in 32 bits."""
-        return None if _is_depthwise(node) else self.order
+        if self.order is None or _is_depthwise(node):
+            return None
+        if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
+            return f"{self.order}_transposed"
+        return self.order
 
     def role_in(self, node: ir.Node) -> Role:
         """The role for ``node``: looking up in a constant is no move, scaling no product."""

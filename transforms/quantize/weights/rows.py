@@ -1,6 +1,7 @@
 """A weight as rows, one for each output, in the order in which the target's kernel sums.
 
-ONNX Runtime's matrix products go along the contracted axis. Its convolutions read patches with
+ONNX Runtime's matrix products go along the contracted axis, the last but one of the second factor
+or, where that is transposed, the last. Its convolutions read patches with
 the channels last, so that they sum over channels first and then over the kernel's places; each
 group of a grouped convolution has sums of its own.
 """
@@ -47,8 +48,8 @@ def row_order(site: WeightSite, shape: tuple[int, ...]) -> RowOrder:
     match site.kernel:
         case "conv":
             return RowOrder(shape, (0, *axes[2:], 1), 1)
-        case "matmul":
-            contracted = axes[-1] if site.axis == axes[-2] else axes[-2]
+        case "matmul" | "matmul_transposed":
+            contracted = axes[-2] if site.kernel == "matmul" else axes[-1]
             outputs = tuple(axis for axis in axes if axis != contracted)
             return RowOrder(shape, (*outputs, contracted), len(outputs))
         case None:

@@ -85,14 +85,17 @@ def test_an_unknown_order_of_summation_is_refused() -> None:
     terms=st.integers(1, 37),
     outputs=st.integers(1, 9),
     axis=st.sampled_from([0, 1]),
+    per_channel=st.booleans(),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=40, deadline=None)
 def test_sums_of_a_matrix_product_are_exact_in_16_bits(
-    matmul_in_16_bits, terms, outputs, axis, seed
+    matmul_in_16_bits, terms, outputs, axis, per_channel, seed
 ) -> None:
     shape = (outputs, terms) if axis == 0 else (terms, outputs)
-    integers, _ = encode_weight(heavy_tailed(shape, seed), site(axis, "matmul"))
+    kernel = "matmul_transposed" if axis == 0 else "matmul"
+    chosen = site(axis if per_channel else None, kernel)
+    integers, _ = encode_weight(heavy_tailed(shape, seed), chosen)
     matrix = integers.T if axis == 0 else integers
     worst = _worst_activations(matrix)
     exact = worst.astype(np.int32) @ matrix.astype(np.int32)
@@ -129,7 +132,7 @@ def test_sums_of_weights_made_without_a_bound_saturate(matmul_in_16_bits) -> Non
 def test_the_bound_on_pairs_loses_little() -> None:
     weight = np.random.default_rng(0).normal(size=(64, 256)).astype(np.float32)
     free = squared_error(weight, *encode_weight(weight, site(0)))
-    bounded = squared_error(weight, *encode_weight(weight, site(0, "matmul")))
+    bounded = squared_error(weight, *encode_weight(weight, site(0, "matmul_transposed")))
     seven_bits = extremes_encoding(weight, 0)
     halved = Encoding(ir.DataType.INT8, seven_bits.scale * 2, seven_bits.zero_point, 0)
     assert bounded < 2 * free
