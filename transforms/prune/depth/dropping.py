@@ -51,6 +51,8 @@ def removable_blocks(
     feeds = islice(batches(model, samples), _BATCHES)
     drops: list[Drop] = []
     for block, bypass in zip(blocks, bypasses(model, blocks, feeds), strict=True):
+        if bypass is None:
+            continue
         trial = model.clone()
         remove_block(trial, bypass)
         drops.append(Drop(block, bypass, expected.of(trial)))

@@ -30,26 +30,30 @@ class Bypass:
 
 def bypasses(
     model: ir.Model, blocks: Sequence[Block], feeds: Iterable[Mapping[str, Array]]
-) -> tuple[Bypass, ...]:
+) -> tuple[Bypass | None, ...]:
     """What would take the place of each of ``blocks``, with means over ``feeds``.
 
-    Channels are axis 1 where the block convolves, else the last. Raises InputError where
-    ``model`` cannot be run on ``feeds``.
+    Channels are axis 1 where the block convolves, else the last. None for a block whose free
+    dimensions turn out to differ. Raises InputError where ``model`` cannot be run on ``feeds``.
     """
     ends = [(block.source.name or "", block.sink.name or "") for block in blocks]
     axes = [_channel_axis(block) for block in blocks]
     taps = Taps(model, [name for pair in ends for name in pair])
-    sums: list[Array] = [np.zeros(())] * len(blocks)
+    sums: list[Array | None] = [np.zeros(())] * len(blocks)
     count = 0
     for feed in feeds:
         values = taps(feed)
         count += 1
         for number, ((source, sink), axis) in enumerate(zip(ends, axes, strict=True)):
+            total = sums[number]
+            if total is None or values[sink].shape != values[source].shape:
+                sums[number] = None
+                continue
             added = values[sink] - values[source]
             others = tuple(other for other in range(added.ndim) if other != axis % added.ndim)
-            sums[number] = sums[number] + added.mean(axis=others, dtype=np.float64, keepdims=True)
+            sums[number] = total + added.mean(axis=others, dtype=np.float64, keepdims=True)
     return tuple(
-        Bypass(source, sink, (total / count).astype(np.float32)[0])
+        None if total is None else Bypass(source, sink, (total / count).astype(np.float32)[0])
         for (source, sink), total in zip(ends, sums, strict=True)
     )
 

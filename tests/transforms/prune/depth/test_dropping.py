@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trimton.core.errors import InputError, UnsupportedModelError
 from trimton.transforms.graph.inputs import interface
 from trimton.transforms.graph.session import open_session, run
-from trimton.transforms.prune import PruneSettings, prune, ranked_blocks
+from trimton.transforms.prune import PruneSettings, blocks, prune, ranked_blocks
 from trimton.transforms.prune.depth.divergence import divergence_of_classes, relative_error
 
 Residual = Callable[..., ir.Model]
@@ -109,6 +109,28 @@ def test_a_target_counts_from_the_whole_model(residual: Residual, samples: Sampl
     _, report = prune(residual(), settings, samples)
     share = (report.after.macs or 0) / (report.before.macs or 1)
     assert 0.3 < share <= 0.4
+
+
+def test_a_sum_that_broadcasts_along_a_free_dimension_is_no_block(
+    make_model: Callable[..., ir.Model],
+) -> None:
+    graph = """g (float[N,T,8] x, float[N,M,8] p, float[8,8] a, float[8,3] c)
+      => (float[N,L,3] y) {
+      h = Relu(x)
+      i = MatMul(h, a)
+      j = Mul(i, p)
+      r = Add(h, j)
+      y = MatMul(r, c)
+    }"""
+    rng = np.random.default_rng(0)
+    model = make_model(graph, a=np.eye(8, dtype=np.float32), c=np.ones((8, 3), np.float32))
+    assert [block.sink.name for block in blocks(model)] == ["r"]
+    for length, removable in ((1, 0), (5, 1)):
+        samples = {
+            "x": rng.standard_normal((32, length, 8)).astype(np.float32),
+            "p": rng.standard_normal((32, 5, 8)).astype(np.float32),
+        }
+        assert len(ranked_blocks(model, samples)) == removable
 
 
 def test_no_more_blocks_than_there_are(residual: Residual, samples: Samples) -> None:
