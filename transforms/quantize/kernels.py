@@ -69,9 +69,8 @@ class Kernel:
         """The order of summation in ``node``: a depthwise convolution adds in 32 bits."""
         if self.order is None or _is_depthwise(node):
             return None
-        if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
-            return f"{self.order}_transposed"
-        return self.order
+        transposed = node.attributes.get_int("transB", 0)
+        return f"{self.order}_transposed" if transposed else self.order
 
     def role_in(self, node: ir.Node) -> Role:
         """The role for ``node``: looking up in a constant is no move, scaling no product."""
