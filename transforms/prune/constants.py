@@ -52,7 +52,7 @@ def _shift(layer: Layer, kept: Kept, means: Mapping[tuple[str, int], ChannelMean
         return None
     moved = np.moveaxis(weight, (layer.outputs, layer.inputs), (0, 1)).astype(np.float64)
     summed = moved.reshape(*moved.shape[:2], -1).sum(axis=2)
-    amount = summed[:, ~is_kept] @ mean.signed[~is_kept]
+    amount = summed[:, ~is_kept] @ mean.signed[~is_kept] * _alpha(layer.node)
     return Shift(layer.node, amount[kept.mask(layer.weight, layer.outputs)])
 
 
@@ -93,8 +93,7 @@ def _constant_part(one: ChannelMeans, other: ChannelMeans) -> ChannelMeans:
 def apply_shift(shift: Shift, editor: Editor) -> None:
     """Add ``shift`` to the bias of its node, or give it one; in place, after the cut."""
     node = shift.node
-    scale = node.attributes.get_float("alpha", 1.0) if node.op_type == "Gemm" else 1.0
-    amount = shift.amount * (1.0 if scale is None else scale)
+    amount = shift.amount
     if node.op_type == "MatMul":
         _add_after(node, amount, editor)
         return
@@ -106,6 +105,11 @@ def apply_shift(shift: Shift, editor: Editor) -> None:
     dtype = (node.outputs[0].dtype or ir.DataType.FLOAT).numpy()
     old = np.zeros(1) if tensor is None else tensor.numpy().astype(np.float64)
     editor.set_constant(node, 2, (old + amount).astype(dtype), f"{node.outputs[0].name}_bias")
+
+
+def _alpha(node: ir.Node) -> float:
+    alpha = node.attributes.get_float("alpha", 1.0) if node.op_type == "Gemm" else 1.0
+    return 1.0 if alpha is None else alpha
 
 
 def _beta(node: ir.Node) -> float:

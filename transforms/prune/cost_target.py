@@ -76,7 +76,9 @@ def _reach_speedup(
 ) -> Goal:
     feed = first_sample(work, samples)
     model = time_model(work, problem.found, trial, feed)
-    whole = model.cost(problem.groups, problem.whole()) * speedup(original, work, feed)
+    is_whole = len(original.graph) == len(work.graph)
+    so_far = 1.0 if is_whole else speedup(original, work, feed)
+    whole = model.cost(problem.groups, problem.whole()) * so_far
     least = model.cost(problem.groups, problem.smallest())
     aim = max(least, whole / target)
     best: Goal | None = None

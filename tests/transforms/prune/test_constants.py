@@ -98,7 +98,7 @@ def test_mean_activations_bring_outputs_closer(
         d=np.zeros(4, np.float32),
     )  # fmt: skip
     x = rng.standard_normal((64, 3, 6, 6)).astype(np.float32)
-    settings = PruneSettings(ratio=0.5, refit=False)
+    settings = PruneSettings(ratio=0.5, refit=False, multiple=8)
     folded, _ = prune(model, settings, {"x": x})
     bare, _ = prune(model, replace(settings, fold_constants=False), {"x": x})
     expected = output(model, x)

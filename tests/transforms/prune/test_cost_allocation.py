@@ -107,7 +107,9 @@ def test_a_target_out_of_reach_says_what_is_possible(chain: ir.Model) -> None:
 
 
 def test_a_share_of_macs_is_kept_to(chain: ir.Model) -> None:
-    settings = PruneSettings(target_macs=0.5, allocation="cost", importance="reconstruction")
+    settings = PruneSettings(
+        target_macs=0.5, multiple=8, allocation="cost", importance="reconstruction"
+    )
     pruned, report = prune(chain, settings, SAMPLES)
     before, after = model_cost(chain).macs, model_cost(pruned).macs
     assert before is not None
@@ -118,7 +120,7 @@ def test_a_share_of_macs_is_kept_to(chain: ir.Model) -> None:
 
 
 def test_a_speedup_is_measured_and_reported(chain: ir.Model) -> None:
-    settings = PruneSettings(target_speedup=1.2, allocation="cost")
+    settings = PruneSettings(target_speedup=1.2, multiple=8, allocation="cost")
     pruned, report = prune(chain, settings, SAMPLES)
     before, after = model_cost(chain).macs, model_cost(pruned).macs
     assert (after or 0) < (before or 0)
@@ -129,7 +131,7 @@ def test_a_speedup_is_measured_and_reported(chain: ir.Model) -> None:
 
 def test_a_speedup_out_of_reach_names_the_fastest(chain: ir.Model) -> None:
     with pytest.raises(InputError, match=r"target speedup 1000: is out of reach; the fastest"):
-        prune(chain, PruneSettings(target_speedup=1000, allocation="cost"), SAMPLES)
+        prune(chain, PruneSettings(target_speedup=1000, multiple=8, allocation="cost"), SAMPLES)
 
 
 @pytest.mark.parametrize(

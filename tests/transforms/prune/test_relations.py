@@ -412,7 +412,7 @@ def test_custom_operators_are_frozen_and_the_rest_is_cut(make_model: ModelMaker)
            { h = MatMul(x, a) i = MatMul(h, b) j = my.Mystery(i) y = MatMul(j, c) }""",
         domains=', "my": 1', a=floats(6, 16), b=floats(16, 8), c=floats(8, 3),
     )  # fmt: skip
-    pruned, report = prune(model, PruneSettings(ratio=0.5))
+    pruned, report = prune(model, PruneSettings(ratio=0.5, multiple=8))
     assert pruned.graph.initializers["b"].shape == (8, 8)
     why = {entry.what: entry.why for entry in report.skipped}
     assert why["n1"] == "Mystery has no relation in the table"
@@ -426,4 +426,4 @@ def test_samples_cannot_be_run_through_custom_operators(make_model: ModelMaker) 
         domains=', "my": 1', a=floats(6, 16), b=floats(16, 3),
     )  # fmt: skip
     with pytest.raises(UnsupportedModelError, match="my::Mystery"):
-        prune(model, PruneSettings(ratio=0.5), {"x": floats(4, 6)})
+        prune(model, PruneSettings(ratio=0.5, multiple=4), {"x": floats(4, 6)})

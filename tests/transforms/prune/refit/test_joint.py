@@ -155,6 +155,29 @@ def test_limits_are_those_of_the_only_reader(make_model: ModelMaker) -> None:
     assert limits_of(values["i"]) == Limits()
 
 
+PERCEPTRON = """g (float[N,6] x, float[24,6] a, float[24] b, float[5,24] c, float[5] d)
+  => (float[N,5] y) {
+  h = Gemm <transB = 1, alpha = 0.5> (x, a, b)
+  i = Tanh(h)
+  y = Gemm <transB = 1, alpha = 0.5> (i, c, d)
+}"""
+
+
+def test_matrix_products_with_factors_are_refitted_together(make_model: ModelMaker) -> None:
+    weights = {"a": normal(24, 6), "b": normal(24, seed=5) + 1, "d": normal(5, seed=6)}
+    model = make_model(PERCEPTRON, c=normal(5, 24, seed=1), **weights)
+    samples, unseen = normal(4000, 6, seed=2), normal(500, 6, seed=9)
+    wanted = run(open_session(model), {"x": unseen})["y"]
+    choice = PruneSettings(ratio=0.25, importance="reconstruction", multiple=1)
+    pruned, report = prune(model, choice, {"x": samples})
+    made = run(open_session(pruned), {"x": unseen})["y"]
+    error = float(((made - wanted) ** 2).sum() / ((wanted - wanted.mean(0)) ** 2).sum())
+    told = [step.detail for step in report.steps if " and " in step.detail.get("layer", "")]
+    assert len(told) == 1
+    assert error == pytest.approx(told[0]["error"]["after"], rel=0.2)
+    assert error < 0.02
+
+
 NETWORK = """g (float[N,4,8,8] x, float[24,4,3,3] a, float[24] b, float[6,24,3,3] c)
   => (float[N,6,8,8] y) {
   h = Conv <pads = [1,1,1,1]> (x, a, b)
