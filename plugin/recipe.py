@@ -86,6 +86,12 @@ class QuantizeStep(Settings):
         description="Kernels to quantise for; auto takes those of this machine, vnni means "
         "avx512_vnni.",
     )
+    equalise: bool = Field(
+        True, description="Move scales of channels between layers first; exact in float."
+    )
+    smooth: bool = Field(
+        True, description="Move outliers of activations into weights first; exact in float."
+    )
     refine: bool = Field(
         True,
         description="Round weights so that they make up for each other's errors, and correct "

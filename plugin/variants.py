@@ -99,13 +99,11 @@ def _(step: SparsifyStep, model: ir.Model, context: TransformContext) -> Transfo
 @apply_step.register
 def _(step: QuantizeStep, model: ir.Model, context: TransformContext) -> Transformed:
     assert context.calibration is not None  # a recipe with this step is refused without it
+    options = step.model_dump(exclude={"step", "target", "exclude"})
     settings = QuantizeSettings(
-        calibration_method=step.calibration_method,
-        percentile=step.percentile,
-        per_channel=step.per_channel,
+        **options,
         target=resolve_target(step.target, context.instruction_sets),
         exclude=tuple(step.exclude),
-        refine=step.refine,
     )
     return quantize(model, context.calibration.inputs, settings)
 

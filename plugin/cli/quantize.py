@@ -51,6 +51,14 @@ def command(
             "tensorrt, or auto, which takes those of this machine.",
         ),
     ] = "auto",
+    equalise: Annotated[
+        bool,
+        typer.Option(help="Move scales of channels between layers first; exact in float."),
+    ] = True,
+    smooth: Annotated[
+        bool,
+        typer.Option(help="Move outliers of activations into weights first; exact in float."),
+    ] = True,
     refine: Annotated[
         bool,
         typer.Option(
@@ -84,6 +92,8 @@ def command(
         per_channel=per_channel,
         target=resolve_target(target, describe().instruction_sets),
         exclude=tuple(exclude or ()),
+        equalise=equalise,
+        smooth=smooth,
         refine=refine,
     )
     with progress() as shown:

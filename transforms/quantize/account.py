@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array
+from trimton.transforms.quantize.executed import Executed
 from trimton.transforms.quantize.refinement import Refined
 from trimton.transforms.quantize.settings import QuantizeSettings
 from trimton.transforms.quantize.sites import Placement
@@ -46,6 +47,17 @@ def refined_steps(refined: Sequence[Refined]) -> tuple[Step, ...]:
         )
         for method in dict.fromkeys(layer.method for layer in changed)
         if (layers := [layer for layer in changed if layer.method == method])
+    )
+
+
+def executed_step(executed: Executed) -> Step:
+    """Which kernels ran, and what did not fuse although it was placed in integers."""
+    unfused = f", {len(executed.unfused)} not fused" if executed.unfused else ""
+    return Step(
+        "kernels",
+        f"kernels ran, {executed.conversions} of them conversions from float or to it{unfused}",
+        sum(executed.kernels.values()),
+        {"kernels": dict(executed.kernels), "unfused": list(executed.unfused)},
     )
 
 

@@ -16,12 +16,21 @@ from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.probe import OutputDifference, Probe, compare_outputs, given_probes
 from trimton.transforms.graph.quantised import quantised_nodes
 from trimton.transforms.graph.session import ORT_ERRORS, Array
-from trimton.transforms.quantize.account import calibration_step, placement_steps, refined_steps
+from trimton.transforms.quantize.account import (
+    calibration_step,
+    executed_step,
+    placement_steps,
+    refined_steps,
+)
+from trimton.transforms.quantize.calibration import feeds
+from trimton.transforms.quantize.equalisation import equalise
+from trimton.transforms.quantize.executed import executed_kernels
 from trimton.transforms.quantize.integer_forms import to_integer_forms
 from trimton.transforms.quantize.prepare import prepare
 from trimton.transforms.quantize.quantiser import Quantiser
 from trimton.transforms.quantize.settings import QuantizeSettings
 from trimton.transforms.quantize.sites import Placement
+from trimton.transforms.quantize.smoothquant import smooth
 from trimton.transforms.quantize.targets import Target, target_named
 from trimton.transforms.report import TransformReport
 
@@ -44,11 +53,16 @@ def quantize(
     probes = given_probes(model, samples)
     prepared, steps = prepare(model)
     steps += to_integer_forms(prepared)
+    if chosen.equalise:
+        steps += equalise(prepared)
+    if chosen.smooth:
+        steps += smooth(prepared, feeds(prepared, samples))
     quantiser = Quantiser(prepared, samples, target, chosen)
     placement = quantiser.place()
     _require_weights(placement, target)
     made = quantiser.make(placement)
     differences = _compare(model, made.model, probes)
+    ran = (executed_kernels(made.model, placement, probes[0].inputs),) if target.fuses_here else ()
     report = TransformReport(
         transform="quantize",
         changed=True,
@@ -60,6 +74,7 @@ def quantize(
             calibration_step(chosen, target, samples),
             *placement_steps(prepared, placement, target),
             *refined_steps(made.refined),
+            *map(executed_step, ran),
         ),
         skipped=placement.skipped,
     )

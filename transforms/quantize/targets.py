@@ -24,7 +24,8 @@ class Target:
     ``activation`` is the type of activations, with the zero point in the middle if ``symmetric``;
     weights are int8 and symmetric everywhere, with a scale for each output channel.
     ``saturates`` says whether two neighbouring products are added in 16 bits. ``integer_bias``
-    asks for biases in int32. ``refusal`` is why nothing can be quantised for it, if so.
+    asks for biases in int32. ``fuses_here`` says whether ONNX Runtime's CPU provider of an x86
+    machine fuses the same kernels. ``refusal`` is why nothing can be quantised for it, if so.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Target:
     symmetric: bool = False
     saturates: bool = False
     integer_bias: bool = True
+    fuses_here: bool = True
     refusal: str | None = None
 
 
@@ -56,6 +58,7 @@ _ALL = (
         "Arm with int8 dot products, whose kernels take signed activations",
         ("asimddp",),
         activation=ir.DataType.INT8,
+        fuses_here=False,
     ),
     Target("avx512", "x86 with AVX-512 without dot products", ("avx512f",), saturates=True),
     Target("avx2", "x86 with AVX2; what it can compute, every CPU can", saturates=True),
@@ -67,6 +70,7 @@ _ALL = (
         activation=ir.DataType.INT8,
         symmetric=True,
         integer_bias=False,
+        fuses_here=False,
     ),
     Target(
         "cuda",
