@@ -26,10 +26,12 @@ from quantize_measures import Kernels, Noise, kernels, latencies_ms, noise
 from quantize_recipes import RIVALS, TRIMTON, Made, Recipe, make
 
 from trimton.perf.hardware import describe
+from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.session import ORT_ERRORS
 
-SECONDS_OF_LATENCY = 30
+SECONDS_OF_LATENCY = 20
 NOISE_REQUESTS = 32
+MOST_CHARACTERS = 150
 MOST_SLOWER_THAN_RIVAL = 1.03
 
 
@@ -98,7 +100,7 @@ def result(recipe: Recipe, evaluation: Evaluation, made: Made) -> Result | str:
             kernels(made.model, evaluation.request),
         )
     except ORT_ERRORS as error:
-        return f"does not run: {str(error).splitlines()[0]}"
+        return f"does not run: {one_line(str(error))[:MOST_CHARACTERS]}"
 
 
 def with_latency(evaluation: Evaluation, found: Sequence[Result]) -> list[Result]:

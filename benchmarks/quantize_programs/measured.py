@@ -22,7 +22,8 @@ def measured(compress):
     with np.load(calibration) as archive:
         arrays = dict(archive)
     count = len(next(iter(arrays.values())))
-    requests = [{name: array[i] for name, array in arrays.items()} for i in range(count)]
+    # The ellipsis keeps scalars arrays.
+    requests = [{name: array[i, ...] for name, array in arrays.items()} for i in range(count)]
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     start = time.perf_counter()
     compress(Path(source), requests, Path(result), json.loads(options))

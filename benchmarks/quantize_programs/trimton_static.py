@@ -13,6 +13,11 @@ from trimton.transforms.quantize import QuantizeSettings, quantize
 
 
 def compress(source, requests, result, options):
+    for name, array in requests[0].items():
+        if array.ndim == 0 or len(array) != 1:
+            raise SystemExit(
+                f"the first axis of input {name!r} is no batch: samples cannot be given"
+            )
     names = requests[0]
     samples = {name: np.concatenate([request[name] for request in requests]) for name in names}
     try:
