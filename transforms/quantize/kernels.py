@@ -234,6 +234,7 @@ KERNELS: Mapping[str, Kernel] = {
     "GatherElements": _MOVE,
     "Gemm": Kernel(Role.LAYER, (0, 1), bias=2, order="matmul", float_output=True, refusal=_gemm),
     "GlobalAveragePool": _LINK,
+    "Identity": _MOVE,
     "LeakyRelu": _LINK,
     "MatMul": Kernel(Role.LAYER, (0, 1), order="matmul", float_output=True, refusal=_matmul),
     "MaxPool": Kernel(Role.MOVE, refusal=_pool),
