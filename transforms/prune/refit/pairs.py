@@ -9,15 +9,15 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array, Editor
-from trimton.transforms.prune.activations import batches
 from trimton.transforms.prune.constants import Shift, apply_shift
 from trimton.transforms.prune.refit.between import Between, producer_of
 from trimton.transforms.prune.refit.features import as_weight, is_linear, weight_matrix
+from trimton.transforms.prune.refit.frontier import Frontier
 from trimton.transforms.prune.refit.joint import Pair, Pool, Weights, refit_jointly
 from trimton.transforms.prune.refit.linear_map import LinearMap, has_map
 from trimton.transforms.prune.refit.moments import Moments
 from trimton.transforms.prune.refit.site import Refit, Site
-from trimton.transforms.prune.refit.taps import Taps, is_held_out
+from trimton.transforms.prune.refit.taps import is_held_out
 from trimton.transforms.prune.ties import Layer
 
 # Samples are kept while they fit into this; those beyond take no part in the joint fit.
@@ -25,23 +25,18 @@ _POOL_BYTES = 2**29
 
 
 def refit_pair(
-    original: ir.Model,
-    pruned: ir.Model,
-    site: Site,
-    producer: Layer,
-    samples: Mapping[str, Array],
-    editor: Editor,
+    original: Frontier, pruned: Frontier, site: Site, producer: Layer, editor: Editor
 ) -> Refit | None:
     """Refit ``producer`` and ``site`` together, in place; None where that gains nothing.
 
     ``producer`` must be the one that ``find_producer`` gives. Gains are judged on samples that
     the fit does not see, where there are enough.
     """
-    gathered = _gather(original, pruned, site, producer, samples)
+    gathered = _gather(original, pruned, site, producer)
     pair = Pair(
         LinearMap(producer, gathered.fitted.read.shape[1:]),
         LinearMap(site.layer, gathered.inner.shape[1:]),
-        Between(pruned, producer, site.layer),
+        Between(pruned.model, producer, site.layer),
     )
     old = gathered.weights(pair, producer, site.layer)
     new = refit_jointly(pair, old, gathered.fitted, gathered.judging)
@@ -98,9 +93,7 @@ class _Gathered:
         return Weights(w, b.mean(axis=0), v, c.mean(axis=0))
 
 
-def _gather(
-    original: ir.Model, pruned: ir.Model, site: Site, producer: Layer, samples: Mapping[str, Array]
-) -> _Gathered:
+def _gather(original: Frontier, pruned: Frontier, site: Site, producer: Layer) -> _Gathered:
     axis = 1 if site.layer.node.op_type == "Conv" else -1
     names = {
         "read": producer.activation.name or "",
@@ -109,16 +102,15 @@ def _gather(
         "out": site.layer.node.outputs[0].name or "",
         "sum": site.target,
     }
-    reference, current = Taps(original, [site.target]), Taps(pruned, names.values())
+    pairs = zip(original.run([site.target]), pruned.run(tuple(names.values())), strict=True)
     parts: dict[bool, list[Pool]] = {False: [], True: []}
     first: Mapping[str, Array] = {}
     spread: Moments | None = None
     used = 0
-    for number, feed in enumerate(batches(original, samples)):
-        values = current(feed)
+    for number, (reference, values) in enumerate(pairs):
         made = {key: values[name].astype(np.float32) for key, name in names.items()}
         first = first or made
-        wanted = np.compress(site.is_kept, reference(feed)[site.target], axis=axis)
+        wanted = np.compress(site.is_kept, reference[site.target], axis=axis)
         rest = made["sum"] - made["out"]
         pool = Pool(made["read"], wanted.astype(np.float32), rest, site.limits)
         parts[is_held_out(number)].append(pool)

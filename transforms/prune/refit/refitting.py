@@ -15,7 +15,6 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array, Editor, constant
-from trimton.transforms.prune.activations import batches
 from trimton.transforms.prune.constants import Shift, apply_shift
 from trimton.transforms.prune.refit.features import (
     as_weight,
@@ -24,13 +23,14 @@ from trimton.transforms.prune.refit.features import (
     rows,
     weight_matrix,
 )
+from trimton.transforms.prune.refit.frontier import Frontier
 from trimton.transforms.prune.refit.grouped import Batch, fit_groups, is_grouped
 from trimton.transforms.prune.refit.moments import Moments
 from trimton.transforms.prune.refit.pairs import find_producer, refit_pair
 from trimton.transforms.prune.refit.saturation import NO_LIMITS, Limits, limits_of
 from trimton.transforms.prune.refit.site import Refit, Site, contribution
 from trimton.transforms.prune.refit.solve import fit
-from trimton.transforms.prune.refit.taps import Taps, is_held_out
+from trimton.transforms.prune.refit.taps import is_held_out
 from trimton.transforms.prune.rewrites import Kept
 from trimton.transforms.prune.ties import Layer
 
@@ -63,12 +63,13 @@ def site_of(
     """``layer`` as a site; ``position`` of nodes and ``makers`` of values are given by id."""
     target = contribution(layer.node.outputs[0])
     features = 0 if layer.inputs is None else kept.mask(layer.weight, layer.inputs).sum()
+    producer, place = find_producer(layer, makers), position[id(target.producer() or layer.node)]
     return Site(
         layer=layer,
         target=target.name or "",
         is_kept=kept.mask(layer.weight, layer.outputs),
-        order=(position[id(target.producer() or layer.node)], int(features)),
-        producer=find_producer(layer, makers),
+        order=(place, producer is not None, int(features)),
+        producer=producer,
         limits=limits_of(target),
     )
 
@@ -83,22 +84,26 @@ def refit(
 ) -> tuple[Refit, ...]:
     """Refit ``sites``, layers of ``pruned``, in place; sites that gain nothing are left out.
 
-    Memory does not depend on the number of samples. Raises InputError where the models cannot be
+    Memory is bounded, whatever the number of samples. Raises InputError where the models cannot be
     run on ``samples``.
     """
     editor = Editor(pruned)
-    return tuple(_refits(original, pruned, sites, samples, editor))
+    networks = Frontier(original, samples), Frontier(pruned, samples)
+    return tuple(_refits(*networks, sites, samples, editor))
 
 
 def _refits(
-    original: ir.Model,
-    pruned: ir.Model,
+    original: Frontier,
+    pruned: Frontier,
     sites: Sequence[Site],
     samples: Mapping[str, Array],
     editor: Editor,
 ) -> Iterator[Refit]:
-    for site in sites:
+    for number, site in enumerate(sites):
         layer = site.layer
+        changing = _changing(sites[number:])
+        original.settle(changing)
+        pruned.settle(changing)
         if is_grouped(layer):
             yield from _grouped_refit(original, pruned, site, samples, editor)
             continue
@@ -107,15 +112,21 @@ def _refits(
             yield alone
         if site.producer is None or (alone is not None and alone.after < _GOOD_ENOUGH):
             continue
-        together = refit_pair(original, pruned, site, site.producer, samples, editor)
+        together = refit_pair(original, pruned, site, site.producer, editor)
         if together is not None:
             last = _refit_alone(original, pruned, site, samples, editor, site.limits)
             yield together if last is None else replace(together, after=last.after)
 
 
+def _changing(sites: Sequence[Site]) -> set[str]:
+    """The names of what the layers make that fits of ``sites`` may change."""
+    layers = [layer for site in sites for layer in (site.layer, site.producer) if layer is not None]
+    return {layer.node.outputs[0].name or "" for layer in layers}
+
+
 def _refit_alone(
-    original: ir.Model,
-    pruned: ir.Model,
+    original: Frontier,
+    pruned: Frontier,
     site: Site,
     samples: Mapping[str, Array],
     editor: Editor,
@@ -134,19 +145,18 @@ def _refit_alone(
 
 
 def _grouped_refit(
-    original: ir.Model,
-    pruned: ir.Model,
+    original: Frontier,
+    pruned: Frontier,
     site: Site,
     samples: Mapping[str, Array],
     editor: Editor,
 ) -> Iterator[Refit]:
     layer, read = site.layer, site.layer.activation.name or ""
-    reference, current = Taps(original, [site.target]), Taps(pruned, [read, site.target])
+    pairs = zip(original.run([site.target]), pruned.run([read, site.target]), strict=True)
 
     def parts() -> Iterator[Batch]:
-        for number, feed in enumerate(batches(original, samples)):
-            wanted = np.compress(site.is_kept, reference(feed)[site.target], axis=1)
-            made = current(feed)
+        for number, (reference, made) in enumerate(pairs):
+            wanted = np.compress(site.is_kept, reference[site.target], axis=1)
             yield Batch(made[read], wanted, made[site.target], is_held_out(number))
 
     found = fit_groups(layer, parts(), min(len(array) for array in samples.values()))
@@ -158,8 +168,8 @@ def _grouped_refit(
 
 
 def _moments(
-    original: ir.Model,
-    pruned: ir.Model,
+    original: Frontier,
+    pruned: Frontier,
     site: Site,
     samples: Mapping[str, Array],
     limits: Limits,
@@ -167,14 +177,13 @@ def _moments(
     """Moments of features and error on rows to fit and to judge, and the target's variance."""
     layer, read = site.layer, site.layer.activation.name or ""
     axis = 1 if layer.node.op_type == "Conv" else -1
-    reference, current = Taps(original, [site.target]), Taps(pruned, [read, site.target])
+    pairs = zip(original.run([site.target]), pruned.run([read, site.target]), strict=True)
     rng = np.random.default_rng(0)
     places = places_for(layer, samples)
     parts: dict[bool, Moments] = {}
     spread = Moments.of(np.zeros((0, 0)), np.zeros((0, int(site.is_kept.sum()))))
-    for number, feed in enumerate(batches(original, samples)):
-        wanted = np.compress(site.is_kept, reference(feed)[site.target], axis=axis)
-        made = current(feed)
+    for number, (reference, made) in enumerate(pairs):
+        wanted = np.compress(site.is_kept, reference[site.target], axis=axis)
         batch = rows(layer, made[read], places, rng)
         goal, own = batch.select(wanted), batch.select(made[site.target])
         moments = Moments.of(batch.features, limits.goal(goal, own) - own)
