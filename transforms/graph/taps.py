@@ -31,18 +31,21 @@ class Taps:
             raise UnsupportedModelError(f"ONNX Runtime does not know {', '.join(custom)}.")
         part = _part(model, set(self._names))
         try:
-            self._session = open_session(part, optimise=True, threads=threads)
+            session = (
+                open_session(part, optimise=True, threads=threads) if len(part.graph) else None
+            )
         except ORT_ERRORS as error:
             raise UnsupportedModelError(
                 f"the model cannot be run here: {one_line(str(error))}."
             ) from error
-        self._inputs = {given.name for given in self._session.get_inputs()}
+        self._session = session  # None where only inputs are asked for
+        self._inputs = {given.name for given in session.get_inputs()} if session else set()
 
     def __call__(self, feed: Feed) -> dict[str, Array]:
         """The values for one feed, by name; raises InputError where it does not suit the model."""
         used = {name: array for name, array in feed.items() if name in self._inputs}
         try:
-            made = run(self._session, used)
+            made = run(self._session, used) if self._session is not None else {}
         except ORT_ERRORS as error:
             raise InputError(
                 f"the model cannot be run on the samples given: {one_line(str(error))}."

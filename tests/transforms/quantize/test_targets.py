@@ -144,12 +144,12 @@ def test_tensorrt_gets_signed_symmetric_activations_and_biases_in_float(make_mod
 
 
 def test_a_provider_without_8_bit_kernels_is_refused_with_the_mend(make_model: Any) -> None:
-    with pytest.raises(UnsupportedModelError, match="CUDA provider.*tensorrt, or float16"):
+    with pytest.raises(UnsupportedModelError, match=r"CUDA provider.*tensorrt, or float16"):
         quantize(between(make_model, "Add"), samples(), settings("cuda"))
 
 
 def test_an_unknown_target_is_refused_with_all_names() -> None:
-    with pytest.raises(InputError, match="unknown target 'sse'; take one of amx, .*vnni"):
+    with pytest.raises(InputError, match=r"unknown target 'sse'; take one of amx, .*vnni"):
         target_named("sse")
 
 
