@@ -19,8 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array, Editor, constant_array
-from trimton.transforms.prune.activations import batches
-from trimton.transforms.prune.refit.taps import Taps
+from trimton.transforms.prune.refit.frontier import Frontier
 from trimton.transforms.prune.rewrites import Kept
 
 _MEAN, _VARIANCE = 3, 4
@@ -95,8 +94,8 @@ def reestimate(
 ) -> tuple[Reestimate, ...]:
     """Change the statistics of ``sites``, nodes of ``pruned``, in place, by ``samples``.
 
-    What the samples do not show to have changed is left out. Memory does not depend on the number
-    of samples. Raises InputError where the models cannot be run on ``samples``.
+    What the samples do not show to have changed is left out. Memory is bounded, whatever the
+    number of samples. Raises InputError where the models cannot be run on ``samples``.
     """
     return tuple(_reestimates(original, pruned, sites, samples)) if sites else ()
 
@@ -118,10 +117,14 @@ def _reestimates(
     samples: Mapping[str, Array],
 ) -> Iterator[Reestimate]:
     editor = Editor(pruned)
-    reference = _moments(original, [site.read for site in sites], samples)
+    reference = _moments(Frontier(original, samples), [site.read for site in sites])
+    network = Frontier(pruned, samples)
+    left = {site.node.outputs[0].name or "" for site in sites}
     for _, level in groupby(sites, key=lambda site: site.depth):
         portion = list(level)
-        current = _moments(pruned, [site.read for site in portion], samples)
+        network.settle(left)
+        left -= {site.node.outputs[0].name or "" for site in portion}
+        current = _moments(network, [site.read for site in portion])
         for site in portion:
             done = _change(site, reference[site.read], current[site.read], editor)
             if done is not None:
@@ -154,16 +157,13 @@ def _change(
     )
 
 
-def _moments(
-    model: ir.Model, names: Sequence[str], samples: Mapping[str, Array]
-) -> dict[str, _Moments]:
+def _moments(network: Frontier, names: Sequence[str]) -> dict[str, _Moments]:
     """By name the moments over all axes but the second, summed around the first batch's means."""
-    taps = Taps(model, names)
     centres: dict[str, Array] = {}
     sums: dict[str, Array] = {}
     counts = dict.fromkeys(names, 0)
-    for feed in batches(model, samples):
-        for name, array in taps(feed).items():
+    for values in network.run(names):
+        for name, array in values.items():
             channels = np.moveaxis(array, 1, 0).reshape(array.shape[1], -1)
             centre = centres.setdefault(name, channels.mean(axis=1, keepdims=True))
             moved = channels - centre
