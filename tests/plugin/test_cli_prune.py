@@ -53,6 +53,7 @@ def test_prunes_and_reports_for_machines(tmp_path: Path, model: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.ones((4, 3, 8, 8), np.float32))
     done = trimton(
         "prune", model, tmp_path / "out.onnx", "--ratio", 0.5, "--importance", "activation",
+        "--multiple", 8,
         "--data", tmp_path / "data.npz", "--json",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -74,7 +75,7 @@ def test_prunes_and_reports_for_machines(tmp_path: Path, model: Path) -> None:
 
 
 def test_tells_people_what_was_cut(tmp_path: Path, model: Path) -> None:
-    done = trimton("prune", model, tmp_path / "out.onnx", "--ratio", 0.5)
+    done = trimton("prune", model, tmp_path / "out.onnx", "--ratio", 0.5, "--multiple", 8)
     assert done.returncode == 0
     assert "channels of first removed, 16 of 32 kept" in done.stdout
     assert "it is an output of the model" in done.stdout

@@ -24,9 +24,9 @@ from trimton.transforms.prune.refit.moments import Moments
 from trimton.transforms.prune.refit.saturation import Limits
 from trimton.transforms.prune.refit.solve import ridge_fit
 
-_STEPS = 32
-# Each step sees about this many places of the first layer's output.
-_ROWS = 2**13
+_STEPS = 24
+# What the first layer reads in one step, as numbers: places times features.
+_READ_AT_ONCE = 2**22
 # The second layer is fitted anew, and the weights are judged, every so many steps.
 _STEPS_AT_ONCE = 4
 _RIDGE = 1e-3
@@ -98,23 +98,22 @@ def refit_jointly(pair: Pair, weights: Weights, fitted: Pool, judging: Pool | No
     none: those that did best on the way are given.
     """
     rng = np.random.default_rng(0)
-    judge = _drawn(pair, fitted if judging is None else judging, rng, _ROWS)
+    judge = _drawn(pair, fitted if judging is None else judging, rng, 4)
     best, least = weights, pair.error(weights, judge)
-    whitening: tuple[Array, bool] | None = None
+    read = _with_one(pair.first.rows(_drawn(pair, fitted, rng, 4).read))
+    whitening = cho_factor(_damped(read.T @ read / np.float32(len(read)), _RIDGE))
     last: _Direction | None = None
     for number in range(_STEPS):
-        part = _drawn(pair, fitted, rng, _ROWS)
+        part = _drawn(pair, fitted, rng)
         if number % _STEPS_AT_ONCE == 0:
-            weights = _second_fitted(pair, weights, _drawn(pair, fitted, rng, 2 * _ROWS))
+            weights = _second_fitted(pair, weights, _drawn(pair, fitted, rng, 2))
             error = pair.error(weights, judge)
             if error < least:
                 best, least = weights, error
         view = _linearised(pair, weights, part)
-        if whitening is None:
-            whitening = cho_factor(_damped(view.read.T @ view.read / len(view.read), _RIDGE))
         last = _direction(view, cho_solve(whitening, view.pull), last)
         weights = _stepped(pair, weights, view, last.along)
-    weights = _second_fitted(pair, weights, _drawn(pair, fitted, rng, 2 * _ROWS))
+    weights = _second_fitted(pair, weights, _drawn(pair, fitted, rng, 2))
     return weights if pair.error(weights, judge) < least else best
 
 
@@ -144,10 +143,10 @@ class _Direction:
     preconditioned: Array
 
 
-def _drawn(pair: Pair, pool: Pool, rng: np.random.Generator, rows: int) -> Pool:
-    """As many samples of ``pool``, at random, as have about so many places."""
-    places = max(1, len(pair.first.rows(pool.read[:1])))
-    count = min(len(pool.read), max(_LEAST_SAMPLES, -(-rows // places)))
+def _drawn(pair: Pair, pool: Pool, rng: np.random.Generator, parts: int = 1) -> Pool:
+    """Samples of ``pool`` at random, as many as one step sees, times ``parts``."""
+    size = pair.first.rows(pool.read[:1]).size
+    count = min(len(pool.read), parts * max(_LEAST_SAMPLES, _READ_AT_ONCE // size))
     return pool.part(np.sort(rng.choice(len(pool.read), count, replace=False)))
 
 
@@ -170,7 +169,7 @@ def _linearised(pair: Pair, weights: Weights, part: Pool) -> _View:
     out = pair.second.rows(pair.between(made)) @ weights.second + weights.second_constant
     error = pair.missing(out, part)
     back = pair.second.adjoint(error @ weights.second.T) * slope
-    read = np.concatenate([read, np.ones((len(read), 1), read.dtype)], axis=1)
+    read = _with_one(read)
     slopes = pair.first.value_rows(slope)
     by_channel = weights.second.reshape(slopes.shape[1], -1)
     return _View(
@@ -207,6 +206,11 @@ def _stepped(pair: Pair, weights: Weights, view: _View, along: Array) -> Weights
         first=weights.first + step[:-1],
         first_constant=weights.first_constant + step[-1],
     )
+
+
+def _with_one(rows: Array) -> Array:
+    """``rows`` with a one at the end of each, for the constant."""
+    return np.concatenate([rows, np.ones((len(rows), 1), rows.dtype)], axis=1)
 
 
 def _damped(matrix: Array, share: float) -> Array:

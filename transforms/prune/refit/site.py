@@ -16,14 +16,15 @@ class Site:
     """A layer to refit, the value it contributes to, and which channels of it stay.
 
     ``limits`` are those of what reads the target.
-    ``order`` sorts sites: the place of the target's node, then the number of features.
+    ``order`` sorts sites: the place of the target's node, whether there is a producer, and the
+    number of features. What makes the largest part of a sum, and learns most, comes last.
     ``producer`` is the layer that can be refitted together with it, None where there is none.
     """
 
     layer: Layer
     target: str
     is_kept: Array
-    order: tuple[int, int]
+    order: tuple[int, bool, int]
     producer: Layer | None = None
     limits: Limits = NO_LIMITS
 
