@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune clean
+.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-quantize clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ bench-truth: server ## Latency from the schedule, replay, peaks, a million reque
 
 bench-prune: setup ## Coverage, growth, accuracy and speed of structured pruning (10 minutes)
 	@for name in prune_coverage prune_scaling prune_accuracy; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+bench-quantize: setup ## Quantised models beside those of other tools; what calibration costs (an hour)
+	@for name in quantize_models quantize_calibration; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## Remove what make created here (not the server in the user's cache)

@@ -8,7 +8,6 @@ memory rose above what the process had before it. What fails ends in its traceba
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -16,17 +15,28 @@ from pathlib import Path
 import numpy as np
 
 
-def measured(compress):
-    """Call ``compress(source, requests, result, options)`` with this process's arguments."""
+def measured(work, prepare=Path):
+    """Call ``work(prepare(source), requests, result, options)`` with this process's arguments.
+
+    ``prepare`` is not measured.
+    """
     source, calibration, result, options = sys.argv[1:]
     with np.load(calibration) as archive:
         arrays = dict(archive)
     count = len(next(iter(arrays.values())))
     # The ellipsis keeps scalars arrays.
     requests = [{name: array[i, ...] for name, array in arrays.items()} for i in range(count)]
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    prepared = prepare(source)
+    # Sets the high-water mark back to what is resident now.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _high_water_bytes()
     start = time.perf_counter()
-    compress(Path(source), requests, Path(result), json.loads(options))
+    work(prepared, requests, Path(result), json.loads(options))
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak_bytes": max(0, peak - before)}))
+    print(json.dumps({"seconds": seconds, "peak_bytes": _high_water_bytes() - before}))
+
+
+def _high_water_bytes():
+    """The most memory resident; ru_maxrss would count the process that started this one."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
