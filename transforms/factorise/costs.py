@@ -14,8 +14,8 @@ import onnx_ir as ir
 
 from trimton.transforms.factorise.allocation import Option
 from trimton.transforms.factorise.candidates import Candidate, Ranks
-from trimton.transforms.factorise.split import split
-from trimton.transforms.graph.edit import Array, Editor
+from trimton.transforms.factorise.split import first_of, split
+from trimton.transforms.graph.edit import Array, Editor, only_consumer
 from trimton.transforms.linear.kernel_times import KernelTimes, kernel_times, node_time
 from trimton.transforms.linear.layers import find_linear_layers
 
@@ -61,16 +61,16 @@ def measure(
     """For each of ``ways`` to factorise the time of every candidate in it, by output."""
     models = [work, *(factorised(work, candidates, ranks) for ranks in ways)]
     before, *after = kernel_times(models, feed)
-    nodes = {node.outputs[0].name: node for node in work.graph}
     found: list[Mapping[str, LayerTime]] = []
     for model, times, ranks in zip(models[1:], after, ways, strict=True):
-        split_nodes = {node.outputs[0].name: node for node in model.graph}
         found.append(
             {
-                output: LayerTime(
-                    node_time(before, nodes[output]), _both(times, split_nodes[output])
+                candidate.layer.output: LayerTime(
+                    node_time(before, candidate.layer.layer.node),
+                    _both(times, first_of(model, candidate.layer)),
                 )
-                for output in ranks
+                for candidate in candidates
+                if candidate.layer.output in ranks
             }
         )
     return tuple(found)
@@ -127,11 +127,8 @@ def _timed(
     ]
 
 
-def _both(times: KernelTimes, second: ir.Node) -> float | None:
+def _both(times: KernelTimes, first: ir.Node) -> float | None:
     """The time of both layers that stand for one."""
-    made = second.inputs[0]
-    first = None if made is None else made.producer()
-    if first is None:
-        return None
-    parts = [node_time(times, first), node_time(times, second)]
+    second = only_consumer(first.outputs[0])
+    parts = [node_time(times, first), None if second is None else node_time(times, second)]
     return None if None in parts else sum(part for part in parts if part is not None)

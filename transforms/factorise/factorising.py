@@ -85,12 +85,15 @@ def _carry_out(
     twins = {layer.output: layer for layer in find_linear_layers(product).layers}
     by_output = {candidate.layer.output: candidate for candidate in candidates}
     moved = downstream(work, choice.ranks)
+    layers = [
+        layer
+        for layer in find_linear_layers(work).layers
+        if layer.output in choice.ranks
+        or (layer.read in moved and not any(fnmatchcase(layer.name, one) for one in exclude))
+    ]
     steps: list[Step] = []
-    for layer in find_linear_layers(work).layers:
+    for layer in layers:
         rank = choice.ranks.get(layer.output)
-        is_excluded = any(fnmatchcase(layer.name, pattern) for pattern in exclude)
-        if rank is None and (is_excluded or layer.read not in moved):
-            continue
         evidence = gather(original, work, layer, samples)
         old = layer.matrices()
         goal = Goal.of(old, evidence)

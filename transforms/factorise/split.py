@@ -18,6 +18,11 @@ SUFFIX = "_components"
 _OF_THE_WINDOW = ("strides", "pads", "dilations", "auto_pad", "kernel_shape")
 
 
+def first_of(model: ir.Model, layer: LinearLayer) -> ir.Node:
+    """The first of the two nodes that stand for ``layer`` in ``model``."""
+    return next(node for node in model.graph if node.name == f"{layer.name}{SUFFIX}")
+
+
 def split(layer: LinearLayer, found: Factors, editor: Editor) -> None:
     """Compute ``layer``, a layer with one group, by ``found``; in place."""
     node, graph = layer.layer.node, layer.layer.node.graph
@@ -33,7 +38,7 @@ def split(layer: LinearLayer, found: Factors, editor: Editor) -> None:
         ir.Node(
             "",
             first_type,
-            [layer.layer.activation, weight],
+            [layer.activation, weight],
             window,
             outputs=[made],
             name=f"{layer.name}{SUFFIX}",

@@ -49,9 +49,17 @@ class LinearLayer:
         return self.layer.node.outputs[0].name or ""
 
     @property
+    def activation(self) -> ir.Value:
+        """What the layer reads by now: a constant may have come behind what it read before."""
+        value = self.layer.node.inputs[0]
+        if value is None:
+            raise ValueError("the layer reads nothing")
+        return value
+
+    @property
     def read(self) -> str:
-        """The name of the value that the layer reads."""
-        return self.layer.activation.name or ""
+        """The name of the value that the layer reads by now."""
+        return self.activation.name or ""
 
     @property
     def channel_axis(self) -> int:

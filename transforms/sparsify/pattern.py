@@ -20,6 +20,9 @@ from trimton.core.errors import InputError
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.linear.layers import LinearLayer
 
+# As in SparseGPT: a choice made for more features at once knows less of what was compensated.
+_BLOCK = 128
+
 
 class Pattern(ABC):
     """What decides which weights stay."""
@@ -113,10 +116,6 @@ class Unstructured(Pattern):
 
     def __str__(self) -> str:
         return f"{self.ratio:.0%} unstructured"
-
-
-# As in SparseGPT: a choice made for more features at once knows less of what was compensated.
-_BLOCK = 128
 
 
 def parse_pattern(text: str) -> NofM:

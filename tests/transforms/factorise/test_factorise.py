@@ -193,6 +193,23 @@ def test_a_speed_out_of_reach_is_one_sentence(make_model: ModelMaker) -> None:
         factorise(network(make_model), SAMPLES, FactoriseSettings(target_speedup=500))
 
 
+def test_a_constant_that_came_between_two_layers_is_read(make_model: ModelMaker) -> None:
+    """The first product has no bias; what its lost components gave comes in an Add behind it."""
+    graph = """g (float[N,32] x, float[32,32] a, float[32,32] b) => (float[N,32] y) {
+      h = MatMul(x, a)
+      y = MatMul(h, b)
+    }"""
+    model = make_model(graph, a=normal(32, 32), b=normal(32, 32, seed=1))
+    x = normal(128, 32, seed=2) + 3
+    made, report = factorise(model, {"x": x}, FactoriseSettings(ratio=0.5, measure=False))
+    assert [node.op_type for node in made.graph] == ["MatMul", "MatMul", "Add"] * 2
+    before, after = (run(open_session(m), {"x": x})["y"] for m in (model, made))
+    np.testing.assert_allclose(after.mean(axis=0), before.mean(axis=0), atol=0.2)
+    told = [step.detail["error"]["after"] for step in report.steps if step.name == "factorise"]
+    real = np.square(after - before).sum() / np.square(before - before.mean(axis=0)).sum()
+    assert real == pytest.approx(told[-1], rel=0.3)
+
+
 def test_half_precision_stays_half(make_model: ModelMaker) -> None:
     graph = "g (float16[N,32] x, float16[32,32] w) => (float16[N,32] y) { y = MatMul(x, w) }"
     weight = (normal(32, 8) @ normal(8, 32, seed=1)).astype(np.float16)
