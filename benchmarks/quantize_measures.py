@@ -20,7 +20,7 @@ _INTEGER = (
     *("QLinear", "QGemm", "QAttention", "MatMulInteger", "ConvInteger", "DynamicQuantize"),
     *("MatMulNBits", "NhwcMaxPool", "QMoE", "QEmbed"),
 )
-_PAUSE_ROUNDS = 3
+_WARM_UP_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def latencies_ms(models: Mapping[str, Path], request: Feed, seconds: float) -> d
     """
     sessions = {name: predictor(path, threads=1) for name, path in models.items()}
     for predict in sessions.values():
-        for _ in range(_PAUSE_ROUNDS):
+        for _ in range(_WARM_UP_ROUNDS):
             predict(request)
     rounds: list[list[float]] = []
     end = time.perf_counter() + seconds

@@ -3,11 +3,17 @@
     python benchmarks/quantize_models.py [--quick] [--again] [NAME...]
 
 Every recipe gets the same 128 samples and works in a process of its own, rivals in environments
-of their own. Columns: quality in the fused kernels of this machine, size and latency against the
-float file (batch 1, one thread, models interleaved, median of the rounds' ratios), the seconds
-and the memory that quantising took, and ``noise``: how far fused kernels are from float
-arithmetic, as a share of the quantisation noise; above 1 the kernels saturate. The kernels that
-ran are listed below each table. A rival that fails is shown with its reason.
+of their own. The columns:
+
+- ``quality`` in the fused kernels of this machine;
+- ``size`` and ``latency``, shares of the float file's (batch 1, one thread; the models take
+  turns, the median of the rounds' ratios);
+- ``noise``: how far the outputs move with every operator as ONNX defines it (root mean square,
+  relative to the float model's), and ``fused``: how far those of the fused kernels are from
+  these, as a share of that noise; saturating kernels make it exceed 1;
+- the seconds and the memory that quantising took.
+
+The kernels that ran are listed below each table. A rival that fails is shown with its reason.
 
 Exit code 1 if a target is missed. --quick takes Trimton and ONNX Runtime's MinMax alone; --again
 makes rivals' files anew that are kept from an earlier call. Models and data are fetched once.
@@ -47,11 +53,12 @@ class Target:
 
 TARGETS = {
     "fashion_resnet": Target(lost=0.002),
-    "efficientnet_lite0": Target(quality=0.975, latency=1.15),
+    # A quarter and 3 % where weights are nearly all of the file.
+    "efficientnet_lite0": Target(quality=0.975, size=0.258, latency=1.15),
     "rapidocr_rec": Target(lost=0.01, size=0.30),
     "minilm_l3": Target(quality=0.98, size=0.26, latency=1.0),
-    "magika": Target(),
-    "silero_vad": Target(),
+    "magika": Target(lost=0.01),
+    "silero_vad": Target(lost=0.01),
 }
 
 

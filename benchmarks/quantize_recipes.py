@@ -90,7 +90,8 @@ def _run(recipe: Recipe, evaluation: Evaluation, result: Path) -> Made:
     requests = evaluation.calibration
     with tempfile.TemporaryDirectory(prefix="trimton-") as folder:
         calibration = Path(folder) / "calibration.npz"
-        np.savez(calibration, **{n: np.stack([r[n] for r in requests]) for n in requests[0]})  # type: ignore[arg-type]
+        arrays = {name: np.stack([one[name] for one in requests]) for name in requests[0]}
+        np.savez(calibration, allow_pickle=False, **arrays)
         command = [python, PROGRAMS / recipe.program, evaluation.model, calibration, result]
         try:
             done = subprocess.run(
