@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from real_models import install
+from real_models import PACKAGES, install
 
 from evaluation.packages import cached, debian_files
 
@@ -67,7 +67,7 @@ _LABELS = {
 
 def files(config: Path) -> dict[str, Array]:
     """``calibration``, ``test``: int32 [count, 2048]; ``test_labels`` by ``config``'s order."""
-    return cached("files-1", lambda: _read(config))
+    return cached("files-2", lambda: _read(config))
 
 
 def _read(config: Path) -> Mapping[str, Array]:
@@ -105,7 +105,7 @@ def _paths() -> Iterator[Path]:
     folders = [
         *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")),
         *(debian_files(name) for name in _PACKAGES),
-        install("magika==1.0.3").parent,
+        *(install(requirement) for requirement in PACKAGES),
     ]
     for folder in folders:
         for parent, _, names in sorted(os.walk(folder)):
