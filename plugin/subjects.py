@@ -152,8 +152,6 @@ class ServedSubject:
             check=check,
         )
         load = source.prepare()
-        # What single requests are recorded for stays in this process.
-        is_recorded = on_request is not None or load.response_times is not None
         arm = CrewArm(
             self.name,
             self.endpoint,
@@ -166,7 +164,8 @@ class ServedSubject:
             response_times=load.response_times,
             metrics_url=self.metrics_url,
             source=source,
-            crews=Crews(1) if is_recorded else self.crews,
+            # What is told single requests hears of this process's alone.
+            crews=self.crews if on_request is None else Crews(1),
         )
         if self.local is None:
             return arm

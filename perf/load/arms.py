@@ -16,7 +16,7 @@ from trimton.perf.load.open_loop import CONNECTIONS_MAX, run_open_loop
 from trimton.perf.load.patience import Patience
 from trimton.perf.load.response_times import ResponseTimes
 from trimton.perf.load.schedules import Arrivals, Instants
-from trimton.perf.load.span import Span
+from trimton.perf.load.span import Enough, Span, never
 from trimton.perf.load.tally import OnRequest, Tally
 from trimton.perf.measure.server_probes import ServerProbes, WatchedServer
 from trimton.perf.results import LoadWindow
@@ -30,7 +30,8 @@ class Load:
     A closed loop of ``concurrency`` requests in flight, or an open loop where ``arrivals`` says
     when requests come (``concurrency`` is then 0). It lasts ``window_s``, or ``request_count``
     requests where that is given. ``seed`` and ``round`` choose the schedule, so that all arms of
-    a round get the same.
+    a round get the same. In an open loop the answers that took longer than ``latency_limit_ms`` are
+    counted.
     """
 
     concurrency: int
@@ -40,6 +41,24 @@ class Load:
     arrivals: Arrivals | None = None
     request_count: int | None = None
     seed: int = 0
+    latency_limit_ms: float | None = None
+
+    @property
+    def schedule_s(self) -> float | None:
+        """How long a schedule lasts; None in a closed loop, and for a number of requests."""
+        if self.arrivals is None or self.request_count is not None:
+            return None
+        return self.arrivals.duration_s(self.window_s)
+
+    @property
+    def window_ns(self) -> int | None:
+        """The same in nanoseconds."""
+        return None if self.schedule_s is None else round(self.schedule_s * 1e9)
+
+    @property
+    def limit_ns(self) -> float | None:
+        """The limit of the latency in nanoseconds."""
+        return None if self.latency_limit_ms is None else self.latency_limit_ms * 1e6
 
 
 class Arm(Protocol):
@@ -84,18 +103,11 @@ class ServedArm:
 
     def measure(self, load: Load) -> LoadWindow:
         watched = WatchedServer(self.endpoint, self.model, self.batch, self.pid, self.metrics_url)
-        times = self.response_times
         with ServerProbes(watched) as probes:
-
-            def before_window() -> None:
-                probes.before()
-                if times is not None:
-                    times.reset()
-
-            tally, observed = self.run(load, before_window=before_window)
+            tally, observed = self.run(load, before_window=probes.before)
             observed |= probes.after(tally)
-        if times is not None:
-            observed["streamed"] = times.as_record()
+        if tally.response_times is not None:
+            observed["streamed"] = tally.response_times.as_record()
         return window_record(
             tally,
             self,
@@ -110,12 +122,26 @@ class ServedArm:
         load: Load,
         *,
         before_window: Callable[[], None] = lambda: None,
-        enough: Callable[[Span], bool] = lambda span: False,
+        enough: Enough = never,
     ) -> tuple[Tally, dict[str, Any]]:
         """Load without probes: the counts, and the fields of LoadWindow about the schedule.
 
         ``enough`` may end an open loop early.
         """
+        times = self.response_times
+
+        def begin() -> None:
+            before_window()
+            if times is not None:
+                times.reset()
+
+        tally, fields = self._run(load, begin, enough)
+        tally.response_times = times
+        return tally, fields
+
+    def _run(
+        self, load: Load, before_window: Callable[[], None], enough: Enough
+    ) -> tuple[Tally, dict[str, Any]]:
         if load.arrivals is None:
             return (
                 run_closed_loop(
@@ -142,6 +168,8 @@ class ServedArm:
             before_window=before_window,
             enough=enough,
             on_request=self.on_request,
+            window_ns=load.window_ns,
+            limit_ns=load.limit_ns,
         )
         return span, schedule_fields(span, load.arrivals)
 
@@ -189,7 +217,9 @@ def window_record(
 ) -> LoadWindow:
     """The record of a closed ``window``; ``observed`` are fields that probes found.
 
-    A schedule lasts to its end, even where its last request was answered before.
+    The throughput of a schedule is that of its own length: what a server answers afterwards, while
+    it catches up, is late and not faster. (A window that is shorter than one latency, in which
+    nothing was answered, counts to its last answer.)
 
     Raises InfrastructureError if no request succeeded: there is nothing to measure then.
     """
@@ -201,8 +231,11 @@ def window_record(
             f"({reason.rstrip('.')}); look into the server's log."
         )
     duration_s = window.duration_s
-    if load.arrivals is not None and load.request_count is None:
-        duration_s = max(duration_s, load.arrivals.duration_s(load.window_s))
+    throughput_rps = window.requests / duration_s
+    if load.schedule_s is not None and isinstance(window, Span):
+        duration_s = max(duration_s, load.schedule_s)
+        if window.in_window:
+            throughput_rps = window.in_window / load.schedule_s
     return LoadWindow(
         variant=arm.variant,
         concurrency=load.concurrency,
@@ -211,7 +244,7 @@ def window_record(
         duration_s=duration_s,
         requests=window.requests,
         errors=dict(window.errors),
-        throughput_rps=window.requests * arm.batch / duration_s,
+        throughput_rps=throughput_rps * arm.batch,
         latency_histogram=window.histogram.encode(),
         latency_mean_ms=window.mean_latency_ms,
         client_cpu_us_per_request=client_cpu_us_per_request,

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from trimton.perf.load.arms import Load, ServedArm, schedule_fields
 from trimton.perf.load.shares import Crew, LoadSource, merge_tallies
-from trimton.perf.load.span import Span
+from trimton.perf.load.span import Enough, Span, never
 from trimton.perf.load.tally import Tally
 from trimton.perf.load.workers import WorkerProcesses
 from trimton.perf.results import LoadWindow
@@ -95,8 +95,7 @@ class Crews:
 class CrewArm(ServedArm):
     """A served model loaded by workers; ``source`` makes the arm's load anew in each of them.
 
-    One worker is this process itself. ``on_request`` is told of its requests only, and only it
-    can end an open loop early.
+    One worker is this process itself; ``on_request`` is told of its requests only.
     """
 
     source: LoadSource = field(kw_only=True)
@@ -114,7 +113,7 @@ class CrewArm(ServedArm):
         load: Load,
         *,
         before_window: Callable[[], None] = lambda: None,
-        enough: Callable[[Span], bool] = lambda span: False,
+        enough: Enough = never,
     ) -> tuple[Tally, dict[str, Any]]:
         """See ServedArm.run."""
         workers = self.crews.size_for(load)
@@ -122,7 +121,11 @@ class CrewArm(ServedArm):
             return super().run(load, before_window=before_window, enough=enough)
         tally = merge_tallies(
             self.crews.crew(workers).run(
-                self.source, load, before_window=before_window, is_alive=self.patience.is_alive
+                self.source,
+                load,
+                before_window=before_window,
+                is_alive=self.patience.is_alive,
+                enough=enough,
             )
         )
         fields: dict[str, Any] = {"workers": workers}

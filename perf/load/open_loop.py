@@ -17,7 +17,7 @@ from trimton.perf.load.connection import Connection, Connector
 from trimton.perf.load.loop import REFUSED, TIMED_OUT, LoadLoop, run_load
 from trimton.perf.load.patience import Patience
 from trimton.perf.load.schedules import Instants
-from trimton.perf.load.span import Span
+from trimton.perf.load.span import Enough, Span, never
 from trimton.perf.load.tally import OnRequest
 from trimton.perf.load.timer import Timer
 
@@ -49,7 +49,7 @@ class OpenLoop(LoadLoop):
         self._instants_ns: array[int] = array("q")
         self._position = 0
         self._span = Span(0)
-        self._enough: Callable[[Span], bool] = lambda span: False
+        self._enough: Enough = never
         self._timer: Timer
 
     async def run(
@@ -57,18 +57,23 @@ class OpenLoop(LoadLoop):
         instants_ns: Instants,
         *,
         start_ns: int | None = None,
-        enough: Callable[[Span], bool] = lambda span: False,
+        enough: Enough = never,
         on_request: OnRequest | None = None,
+        window_ns: int | None = None,
+        limit_ns: float | None = None,
     ) -> Span:
         """Send at ``instants_ns`` after ``start_ns`` and return the span when all have ended.
 
         ``enough`` is asked some twenty times a second and ends the schedule early; what was sent
-        is still waited for. Raises InfrastructureError when the server is gone.
+        is still waited for. ``window_ns`` and ``limit_ns`` are those of Span. Raises
+        InfrastructureError when the server is gone.
         """
         start_ns = monotonic_ns() + _LEAD_NS if start_ns is None else start_ns
         self._instants_ns = array("q", (instants_ns + start_ns).tobytes())
         self._position = 0
-        self._span = Span(len(self._instants_ns), on_request=on_request)
+        self._span = Span(
+            len(self._instants_ns), on_request=on_request, window_ns=window_ns, limit_ns=limit_ns
+        )
         self._span.open(start_ns)
         self._enough = enough
         self._idle = [c for c in self._connections if c.reusable]
@@ -168,7 +173,7 @@ class OpenLoop(LoadLoop):
         while self._waiting and self._waiting[0] < oldest_ns:
             self._waiting.popleft()
             self._span.failed(now_ns, TIMED_OUT, "no free connection within the time limit")
-        if self._enough(self._span):
+        if self._enough(self._span.progress):
             self._span.cut(len(self._instants_ns) - self._position + len(self._waiting))
             self._position = len(self._instants_ns)
             self._waiting.clear()
@@ -193,15 +198,18 @@ def run_open_loop(
     connections_max: int = CONNECTIONS_MAX,
     patience: Patience | None = None,
     before_window: Callable[[], None] = lambda: None,
-    enough: Callable[[Span], bool] = lambda span: False,
+    enough: Enough = never,
     on_request: OnRequest | None = None,
+    window_ns: int | None = None,
+    limit_ns: float | None = None,
 ) -> Span:
     """Send at ``instants_ns`` (from the start) and return the span after the last answer.
 
     A warm-up with the schedule ``warmup_ns`` comes first, on the same connections;
     ``before_window`` runs between the two, while no request is in flight. ``enough`` may end the
-    schedule early; ``on_request`` is told of every success with its scheduled instant. Raises
-    InfrastructureError when the server cannot be reached or goes away.
+    schedule early; ``on_request`` is told of every success with its scheduled instant;
+    ``window_ns`` and ``limit_ns`` are those of Span. Raises InfrastructureError when the server
+    cannot be reached or goes away.
     """
 
     async def load() -> Span:
@@ -213,7 +221,13 @@ def run_open_loop(
             if warmup_ns is not None and len(warmup_ns):
                 await open_loop.run(warmup_ns)
             before_window()
-            return await open_loop.run(instants_ns, enough=enough, on_request=on_request)
+            return await open_loop.run(
+                instants_ns,
+                enough=enough,
+                on_request=on_request,
+                window_ns=window_ns,
+                limit_ns=limit_ns,
+            )
         finally:
             await open_loop.close()
 

@@ -1,26 +1,29 @@
 """Peak search: the highest rate at which a latency objective still holds.
 
-The rate doubles until the objective breaks (or halves until it holds), then the bracket is
-bisected until its ends are close. Each trial lasts only until LoadGen's early-stopping bound
-decides, but long enough for a queue to show: a rate a little above what the server can do lets
-the latency grow slowly, so the closer the ends, the longer a trial must last. What held in a
-short trial is tried again at the length that the final precision needs before it is believed.
+The rate doubles until the objective breaks (or halves until it holds), then the bracket is bisected
+until its ends are close and both are confirmed. Each trial lasts only until LoadGen's early-
+stopping bound decides, but long enough for a queue to show: a rate a little above what the server
+can do lets the latency grow slowly, so the closer the ends, the longer a trial must last. What held
+in a short trial is tried again at the length that the final precision needs before it is believed,
+and so is what broke: a disturbance of the machine must not close the bracket from above.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import sqrt
 
 from trimton.core.errors import InfrastructureError
 from trimton.perf.load.arms import Load, ServedArm
 from trimton.perf.load.early_stopping import Looks, limit_holds
 from trimton.perf.load.schedules import PoissonRate
-from trimton.perf.load.span import Span
+from trimton.perf.load.span import Progress, Span
 from trimton.perf.measure.histogram import requests_needed
 
 _GROWTH = 2.0
+# Once more upwards, after the upper end turned out to hold.
+_GROWTH_AGAIN = 1.1
 _TRIAL_S_MIN = 0.5
 # Of the time after which the latency at the far end of the bracket is sure to exceed the limit.
 _SETTLING = 6.0
@@ -98,37 +101,45 @@ def search_peak(
     """
     trials: list[Trial] = []
 
-    def holds(rate_rps: float, ratio: float) -> bool:
+    def tried(rate_rps: float, ratio: float) -> bool:
         shortest_s = max(_TRIAL_S_MIN, _SETTLING * objective.latency_ms / 1000 / (ratio - 1))
+        trials.append(attempt(rate_rps, shortest_s))
+        on_trial(trials[-1])
+        return trials[-1].holds
 
-        def tried() -> bool:
-            trials.append(attempt(rate_rps, shortest_s))
-            on_trial(trials[-1])
-            return trials[-1].holds
-
+    def holds(*trial: float) -> bool:
         # A break is confirmed: one disturbance must not decide. If the second trial disagrees,
         # a third settles it.
-        return tried() or (tried() and tried())
+        return tried(*trial) or (tried(*trial) and tried(*trial))
+
+    def broke_by_chance(*trial: float) -> bool:
+        return tried(*trial) and tried(*trial)
 
     held: list[float] = []  # ascending
     broken: float | None = None
+    growth = _GROWTH
     rate_rps = min(start_rps, rate_max_rps)
     while True:
-        ratio = broken / held[-1] if held and broken else _GROWTH
+        ratio = broken / held[-1] if held and broken else growth
         if holds(rate_rps, ratio):
             held.append(rate_rps)
         else:
             broken = rate_rps
         while held and _is_close(held[-1], broken, precision, rate_max_rps):
-            if holds(held[-1], 1 + precision):
+            if not holds(held[-1], 1 + precision):
+                broken = held.pop()
+            elif broken is None or not broke_by_chance(broken, 1 + precision):
                 return Peak(held[-1], broken, tuple(trials))
-            broken = held.pop()
+            else:
+                held.append(broken)
+                broken, growth = None, _GROWTH_AGAIN
         if not held:
             if trials[-1].under_way < _ALONE:
                 return Peak(None, broken, tuple(trials))
             rate_rps = min(rate_rps, broken or rate_rps) / _GROWTH
         elif broken is None:
-            rate_rps = min(rate_rps * _GROWTH, rate_max_rps)
+            rate_rps = min(held[-1] * growth, rate_max_rps)
+            growth = min(growth**2, _GROWTH)
         else:
             rate_rps = sqrt(held[-1] * broken)
 
@@ -142,53 +153,44 @@ def _is_close(
 
 
 class Verdict:
-    """Counts what breaks the objective, and says when that decides."""
+    """Says when the requests so far decide whether the objective holds."""
 
     def __init__(self, objective: Objective, shortest_s: float) -> None:
         self._objective = objective
-        self._limit_ns = objective.latency_ms * 1e6
         self._shortest_ns = shortest_s * 1e9
         self._looks = Looks(_FIRST_LOOK)
-        self._last_ns = 0
-        self.over_limit = 0
 
-    def on_request(self, started_ns: int, finished_ns: int) -> None:
-        """A request succeeded."""
-        self._last_ns = finished_ns
-        if finished_ns - started_ns > self._limit_ns:
-            self.over_limit += 1
-
-    def enough(self, span: Span) -> bool:
+    def enough(self, seen: Progress) -> bool:
         """Before the shortest time only a gross break is certain: requests come in bursts."""
-        if not self._looks.is_due(span.outcomes):
+        if not self._looks.is_due(seen.outcomes):
             return False
-        if self._last_ns - span.opened_ns >= self._shortest_ns:
-            return self.holds(span) is not None
+        if seen.elapsed_ns >= self._shortest_ns:
+            return self.holds(seen) is not None
         share = min(_GROSS * (1 - self._objective.percentile), 0.5)
-        return limit_holds(self.over_limit, span.requests, share) is False or (
-            span.failures > _GROSS * self._objective.error_share * span.outcomes
+        return limit_holds(seen.over_limit, seen.requests, share) is False or (
+            seen.failures > _GROSS * self._objective.error_share * seen.outcomes
         )
 
-    def holds(self, span: Span) -> bool | None:
+    def holds(self, seen: Progress) -> bool | None:
         """Whether the objective holds; None where that cannot be told yet."""
-        latency = limit_holds(self.over_limit, span.requests, 1 - self._objective.percentile)
-        errors = limit_holds(span.failures, span.outcomes, self._objective.error_share)
+        latency = limit_holds(seen.over_limit, seen.requests, 1 - self._objective.percentile)
+        errors = limit_holds(seen.failures, seen.outcomes, self._objective.error_share)
         if latency is False or errors is False:
             return False
         return True if latency and errors else None
 
     def trial(self, rate_rps: float, span: Span) -> Trial:
-        """The closed ``span`` as the trial of ``rate_rps``."""
-        holds = self.holds(span)
+        """The closed ``span``, which counted by the objective's limit, as the trial of a rate."""
+        holds = self.holds(span.progress)
         observed = (
-            self.over_limit <= (1 - self._objective.percentile) * span.requests
+            span.over_limit <= (1 - self._objective.percentile) * span.requests
             and span.failures <= self._objective.error_share * span.outcomes
         )
         return Trial(
             rate_rps=rate_rps,
             duration_s=span.duration_s,
             requests=span.requests,
-            over_limit=self.over_limit,
+            over_limit=span.over_limit,
             errors=span.failures,
             mean_ms=span.mean_latency_ms,
             percentile_ms=span.histogram.percentile_ms(self._objective.percentile),
@@ -206,10 +208,16 @@ def rate_trials(arm: ServedArm, objective: Objective, *, warmup_s: float, seed: 
         nonlocal tried
         verdict = Verdict(objective, shortest_s)
         longest_s = max(2 * shortest_s, min(requests_max / rate_rps, _TRIAL_S_MAX))
-        tally, _ = replace(arm, on_request=verdict.on_request).run(
-            Load(0, tried, longest_s, warmup_s, PoissonRate(rate_rps), seed=seed),
-            enough=verdict.enough,
+        load = Load(
+            0,
+            tried,
+            longest_s,
+            warmup_s,
+            PoissonRate(rate_rps),
+            seed=seed,
+            latency_limit_ms=objective.latency_ms,
         )
+        tally, _ = arm.run(load, enough=verdict.enough)
         tried += 1
         assert isinstance(tally, Span), "a schedule is counted by a span"
         return verdict.trial(rate_rps, tally)

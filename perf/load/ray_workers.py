@@ -17,6 +17,7 @@ from typing import Any, Self
 from trimton.core.errors import InfrastructureError, InputError, TrimtonError
 from trimton.perf.load.arms import Load
 from trimton.perf.load.shares import LoadSource, run_share
+from trimton.perf.load.span import Enough, Progress, never
 from trimton.perf.load.tally import Tally
 
 _WATCH_INTERVAL_S = 0.2
@@ -45,8 +46,8 @@ class RayWorkers:
                     f"({_first_line(error)}); check that it runs and that its version is ours."
                 ) from error
         actor = self._ray.remote(LoadActor).options(
-            # Two more threads: one to say "ready", one to hear "start".
-            max_concurrency=3,
+            # More threads: one to say "ready", one to hear "start" and "stop", one for progress.
+            max_concurrency=4,
             num_cpus=1,
             scheduling_strategy="SPREAD",
         )
@@ -75,6 +76,7 @@ class RayWorkers:
         *,
         before_window: Callable[[], None] = lambda: None,
         is_alive: Callable[[], bool] = lambda: True,
+        enough: Enough = never,
     ) -> tuple[Tally, ...]:
         """See trimton.perf.load.shares.Crew."""
         self._loads += 1
@@ -87,7 +89,15 @@ class RayWorkers:
             self._raise_first(self._ray.get(finished))
             before_window()
             self._ray.get([actor.start.remote(number) for actor in self._actors])
-            return self._raise_first(self._finish(work, is_alive))
+
+            def stop_when_enough() -> None:
+                told = self._ray.get([actor.progress.remote() for actor in self._actors])
+                if enough(Progress.together(told)):
+                    for actor in self._actors:
+                        actor.stop.remote(number)
+
+            watch = (lambda: None) if enough is never else stop_when_enough
+            return self._raise_first(self._finish(work, is_alive, watch))
         except self._ray.exceptions.RayActorError as error:
             raise InfrastructureError(
                 "an actor of the load generator died, or its machine left the Ray cluster; look "
@@ -119,12 +129,18 @@ class RayWorkers:
                 "workers or add machines."
             ) from error
 
-    def _finish(self, references: Sequence[Any], is_alive: Callable[[], bool]) -> list[Any]:
+    def _finish(
+        self,
+        references: Sequence[Any],
+        is_alive: Callable[[], bool],
+        watch: Callable[[], None] = lambda: None,
+    ) -> list[Any]:
         waiting = list(references)
         while waiting:
             _, waiting = self._ray.wait(
                 waiting, num_returns=len(waiting), timeout=_WATCH_INTERVAL_S
             )
+            watch()
             if not is_alive():
                 raise InfrastructureError(
                     "the local server ended during the load; look into its log."
@@ -153,6 +169,8 @@ class LoadActor:
         self._changed = threading.Condition()
         self._ready = 0
         self._started = 0
+        self._stopped = 0
+        self._progress = Progress(0, 0, 0, 0)
 
     def node(self) -> str:
         """The cluster node that it runs on."""
@@ -167,8 +185,15 @@ class LoadActor:
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._started >= number)
 
+        def tell_and_hear(progress: Progress) -> bool:
+            self._progress = progress
+            return self._stopped >= number
+
+        self._progress = Progress(0, 0, 0, 0)
         try:
-            return run_share(source, load, self._worker, self._workers, wait_for_the_others)
+            return run_share(
+                source, load, self._worker, self._workers, wait_for_the_others, tell_and_hear
+            )
         except TrimtonError as error:
             return error
         finally:
@@ -180,6 +205,14 @@ class LoadActor:
         """Returns when the warm-up is over, or has failed."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready >= number)
+
+    def progress(self) -> Progress:
+        """How far the load has come."""
+        return self._progress
+
+    def stop(self, number: int) -> None:
+        """Let an open loop end early."""
+        self._stopped = max(self._stopped, number)
 
     def start(self, number: int) -> None:
         """Let the window begin."""

@@ -41,6 +41,13 @@ class ResponseTimes:
             between_mean_ms=self.between.mean_ms,
         )
 
+    def add(self, other: ResponseTimes) -> None:
+        """Count everything that ``other`` counted."""
+        self.first.add(other.first)
+        self.between.add(other.between)
+        self.requests += other.requests
+        self.responses += other.responses
+
     def record(self, sent_ns: int, responses_ns: Sequence[int]) -> None:
         """A request that was sent at ``sent_ns`` got its responses at these instants."""
         self.requests += 1

@@ -20,6 +20,7 @@ from trimton.perf.load.open_loop import CONNECTIONS_MAX, run_open_loop
 from trimton.perf.load.output_check import OutputCheck
 from trimton.perf.load.patience import Patience
 from trimton.perf.load.protocols import PROTOCOLS, PreparedLoad, response_times_of
+from trimton.perf.load.response_times import ResponseTimes
 from trimton.perf.load.sequences import (
     IN_SEQUENCE,
     SequenceConnector,
@@ -27,7 +28,7 @@ from trimton.perf.load.sequences import (
     largest_step,
     sequence_ids,
 )
-from trimton.perf.load.span import Span
+from trimton.perf.load.span import Enough, Span, never
 from trimton.perf.load.tally import Tally
 from trimton.perf.targets.access import Access
 
@@ -83,12 +84,14 @@ class Crew(Protocol):
         *,
         before_window: Callable[[], None] = lambda: None,
         is_alive: Callable[[], bool] = lambda: True,
+        enough: Enough = never,
     ) -> tuple[Tally, ...]:
         """What each worker counted.
 
         ``before_window`` runs when all have warmed up and none has a request in flight;
-        ``is_alive`` says whether a local server still runs. Raises what a worker raised, and
-        InfrastructureError when a worker or the server is gone.
+        ``is_alive`` says whether a local server still runs; ``enough`` is told how far all have
+        come together, some times a second, and may end an open loop early. Raises what a worker
+        raised, and InfrastructureError when a worker or the server is gone.
         """
 
     def close(self) -> None: ...
@@ -118,10 +121,39 @@ def share_of(load: Load, worker: int, workers: int) -> Load:
 
 
 def run_share(
-    source: LoadSource, load: Load, worker: int, workers: int, at_start: Callable[[], None]
+    source: LoadSource,
+    load: Load,
+    worker: int,
+    workers: int,
+    at_start: Callable[[], None],
+    enough: Enough = never,
 ) -> Tally:
-    """Carry the share of ``worker``: blocks in ``at_start`` until all may begin."""
+    """Carry the share of ``worker``: blocks in ``at_start`` until all may begin.
+
+    ``enough`` may end the share of an open loop early.
+    """
     prepared = source.prepare(worker, workers)
+    times = prepared.response_times
+
+    def begin() -> None:
+        at_start()
+        if times is not None:
+            times.reset()
+
+    tally = _carry(prepared, source, load, worker, workers, begin, enough)
+    tally.response_times = times
+    return tally
+
+
+def _carry(
+    prepared: PreparedLoad,
+    source: LoadSource,
+    load: Load,
+    worker: int,
+    workers: int,
+    at_start: Callable[[], None],
+    enough: Enough,
+) -> Tally:
     patience = Patience(source.request_timeout_s, source.server_gone_s)
     share = share_of(load, worker, workers)
     if share.arrivals is None:
@@ -148,6 +180,9 @@ def run_share(
         connections_max=max(1, source.connections_max // workers),
         patience=patience,
         before_window=at_start,
+        enough=enough,
+        window_ns=load.window_ns,
+        limit_ns=load.limit_ns,
     )
 
 
@@ -169,6 +204,9 @@ def merge_tallies(parts: Sequence[Tally]) -> Tally:
         total.errors += part.errors
         total.cpu_ns += part.cpu_ns
         total.error_example = total.error_example or part.error_example
+        if part.response_times is not None:
+            total.response_times = total.response_times or ResponseTimes()
+            total.response_times.add(part.response_times)
     total.errors = Counter(dict(total.errors.most_common()))
     total.closed_ns = (
         max(span.closed_ns for span in spans)
@@ -188,6 +226,8 @@ def _merged_spans(spans: Iterable[Span]) -> Span:
         total.late_sends += span.late_sends
         total.client_late += span.client_late
         total.connections += span.connections
+        total.in_window += span.in_window
+        total.over_limit += span.over_limit
     return total
 
 

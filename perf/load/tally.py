@@ -11,8 +11,12 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic_ns
+from typing import TYPE_CHECKING
 
 from trimton.perf.measure.histogram import LatencyHistogram
+
+if TYPE_CHECKING:
+    from trimton.perf.load.response_times import ResponseTimes
 
 # Kinds of errors beyond this many are counted as one, so that a server which puts an
 # identifier into each message does not fill the memory.
@@ -73,7 +77,8 @@ class Latencies:
 class Tally:
     """What was counted, and over exactly which time.
 
-    ``all_answers`` counts the successes outside the measured time too. Not safe for concurrent
+    ``all_answers`` counts the successes outside the measured time too; ``response_times`` belong to
+    requests with several responses. Not safe for concurrent
     use: callers with threads hold a lock.
     """
 
@@ -87,6 +92,7 @@ class Tally:
         self.opened_ns = 0
         self.closed_ns = 0
         self.cpu_ns = 0
+        self.response_times: ResponseTimes | None = None
 
     @property
     def requests(self) -> int:

@@ -19,6 +19,7 @@ from typing import Any, Self
 from trimton.core.errors import InfrastructureError, TrimtonError
 from trimton.perf.load.arms import Load
 from trimton.perf.load.shares import LoadSource, run_share
+from trimton.perf.load.span import Enough, Progress, never
 from trimton.perf.load.tally import Tally
 
 # Enough for every worker to receive the word and wait for the instant.
@@ -26,6 +27,7 @@ _LEAD_NS = 20_000_000
 _WATCH_INTERVAL_S = 0.2
 _END_TIMEOUT_S = 2.0
 _READY = "ready"
+_ENOUGH = "enough"
 
 
 class WorkerProcesses:
@@ -52,10 +54,11 @@ class WorkerProcesses:
         *,
         before_window: Callable[[], None] = lambda: None,
         is_alive: Callable[[], bool] = lambda: True,
+        enough: Enough = never,
     ) -> tuple[Tally, ...]:
         """See trimton.perf.load.shares.Crew."""
         try:
-            return self._run(source, load, before_window, is_alive)
+            return self._run(source, load, before_window, is_alive, enough)
         except BaseException as error:
             # Whoever waits for a word that will not come must not wait for ever.
             self.close()
@@ -85,17 +88,18 @@ class WorkerProcesses:
         load: Load,
         before_window: Callable[[], None],
         is_alive: Callable[[], bool],
+        enough: Enough,
     ) -> tuple[Tally, ...]:
         if not self._processes:
             self._start()
         for pipe in self._pipes:
-            pipe.send((source, load))
+            pipe.send((source, load, enough is not never))
         self._collect(is_alive)
         before_window()
         start_ns = monotonic_ns() + _LEAD_NS
         for pipe in self._pipes:
             pipe.send(start_ns)
-        return tuple(self._collect(is_alive))
+        return tuple(self._collect(is_alive, enough))
 
     def _start(self) -> None:
         # Fresh interpreters: a fork would copy the threads' locks of the libraries in use.
@@ -110,9 +114,14 @@ class WorkerProcesses:
             self._pipes.append(here)
             self._processes.append(process)
 
-    def _collect(self, is_alive: Callable[[], bool]) -> list[Any]:
-        """One message of each worker, in their order; raises what one of them raised."""
+    def _collect(self, is_alive: Callable[[], bool], enough: Enough = never) -> list[Any]:
+        """One message of each worker, in their order; raises what one of them raised.
+
+        Workers tell their progress on the way, and hear when all have come far enough.
+        """
         messages: dict[Connection, Any] = {}
+        progress: dict[Connection, Progress] = {}
+        is_stopped = False
         while len(messages) < self.size:
             waiting: Sequence[Connection] = [p for p in self._pipes if p not in messages]
             for pipe in wait(waiting, _WATCH_INTERVAL_S):
@@ -120,7 +129,14 @@ class WorkerProcesses:
                 message = pipe.recv()
                 if isinstance(message, TrimtonError):
                     raise message
-                messages[pipe] = message
+                if isinstance(message, Progress):
+                    progress[pipe] = message
+                else:
+                    messages[pipe] = message
+            if progress and not is_stopped and enough(Progress.together(progress.values())):
+                is_stopped = True
+                for pipe in self._pipes:
+                    pipe.send(_ENOUGH)
             if not is_alive():
                 raise InfrastructureError(
                     "the local server ended during the load; look into its log."
@@ -138,12 +154,24 @@ def _work(pipe: Connection, worker: int, workers: int) -> None:
         start_ns = pipe.recv()
         time.sleep(max(0, start_ns - monotonic_ns()) / 1e9)
 
+    def tell_and_hear(progress: Progress) -> bool:
+        pipe.send(progress)
+        return pipe.poll() and pipe.recv() == _ENOUGH
+
     while True:
         try:
-            source, load = pipe.recv()
+            work = pipe.recv()
+            if work == _ENOUGH:  # said when the load had just ended
+                continue
+            source, load, is_watched = work
             try:
                 answer: Tally | TrimtonError = run_share(
-                    source, load, worker, workers, wait_for_the_others
+                    source,
+                    load,
+                    worker,
+                    workers,
+                    wait_for_the_others,
+                    tell_and_hear if is_watched else never,
                 )
             except TrimtonError as error:
                 answer = error

@@ -43,8 +43,6 @@ def wire_of(
     check_within("--sequence-length", sequence_length, 1, _SEQUENCE_LENGTH_MAX)
     if compress and sequence_length is not None:
         raise InputError("--compress is not for --sequence-length: sequences are not compressed.")
-    if streaming and (workers or 1) > 1:
-        raise InputError("--streaming is measured from one process, not with --workers.")
     if streaming and protocol.lower() != "grpc":
         raise InputError("--streaming needs gRPC: give -i grpc and, with --url, its port.")
     if compress and shared_memory == "system":

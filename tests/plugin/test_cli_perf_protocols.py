@@ -116,6 +116,16 @@ def test_a_decoupled_model_is_measured_to_its_last_response(run, server):
 
 
 @pytest.mark.server
+def test_workers_share_streams_and_their_responses_are_counted_together(run, server):
+    streams = ("cli_decoupled", "-i", "grpc", "-u", server.grpc_url, "--streaming", *QUICK)
+    level = level_of(run(*streams, "--workers", "2", "--request-rate", "60"))
+    assert (level["errors"], level["requests"]) == (0, 3 * 9)
+    streaming = level["streaming"]
+    assert streaming["responses_per_request"] == 3
+    assert 0 < streaming["first_response_ms"]["mean"] < level["service_ms"]["mean"]
+
+
+@pytest.mark.server
 def test_the_table_shows_the_first_response(run, server):
     code, out, _ = run(
         "cli_decoupled", "-i", "grpc", "-u", server.grpc_url, "--streaming", *QUICK[:-1]
@@ -150,10 +160,6 @@ def test_workers_share_a_load(run, server):
     ("arguments", "sentence"),
     [
         (("--streaming",), "--streaming needs gRPC: give -i grpc"),
-        (
-            ("-i", "grpc", "--streaming", "--workers", "2"),
-            "--streaming is measured from one process",
-        ),
         (("--workers", "0"), "--workers must lie between 1 and 256, not 0"),
         (("--workers", "2", "--save-trace", "t"), "--workers is not for --save-trace"),
         (("--sequence-length", "0"), "--sequence-length must lie between 1 and 10000, not 0"),

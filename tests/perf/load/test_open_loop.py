@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from trimton.core.errors import InfrastructureError
+from trimton.perf.load.arms import Load, ServedArm, window_record
 from trimton.perf.load.http_connection import HttpConnector
 from trimton.perf.load.open_loop import run_open_loop
 from trimton.perf.load.patience import Patience
 from trimton.perf.load.requests import prepare_requests
 from trimton.perf.load.schedules import ConstantRate
 from trimton.perf.load.span import Span
+from trimton.perf.targets.endpoint import Endpoint
 from trimton.perf.targets.tensors import TensorSpec
 
 SPEC = TensorSpec("x", "FP32", (None, 4))
@@ -171,6 +173,27 @@ def test_enough_ends_the_schedule_early_and_counts_what_was_sent(scripts):
     span = load(server, evenly(200, 30), enough=lambda span: span.outcomes >= 20)
     assert 20 <= span.requests == len(server.requests) < 200
     assert span.is_closed
+
+
+def test_what_is_answered_after_the_schedule_is_no_throughput(scripts):
+    """A server that takes 40 ms for each of 20 requests which all are due within 0.2 s."""
+    server = scripts.start(lambda number: scripts.slowly(0.04))
+    endpoint = Endpoint(server.address)
+    requests = prepare_requests(
+        str(server.address), "m", [{"x": np.zeros((1, 4), np.float32)}], [SPEC]
+    )
+    arm = ServedArm("v", endpoint, "m", requests, batch=2, connections_max=1)
+    asked = Load(0, 0, 0.2, 0.0, ConstantRate(100.0), latency_limit_ms=200)
+    tally, _ = arm.run(asked)
+    assert tally.requests == 20
+    assert tally.in_window <= 5
+    # Each waits for those before it: some 16 of them for longer than the limit.
+    assert 10 <= tally.over_limit == tally.progress.over_limit < 20
+    window = window_record(tally, arm, asked, where="here", client_cpu_us_per_request=1.0)
+    assert window.throughput_rps == pytest.approx(2 * tally.in_window / 0.2)
+    assert window.requests == 20
+    assert window.duration_s == pytest.approx(tally.duration_s)
+    assert window.duration_s >= 20 * 0.04
 
 
 def test_nothing_is_in_flight_between_warm_up_and_window(scripts):

@@ -35,7 +35,7 @@ def simulated(
         calls += 1
         due, finished = latencies_ns(rate_rps, max(2 * shortest_s, 2754 / rate_rps), calls)
         verdict = Verdict(objective, shortest_s)
-        span = Span(len(due), on_request=verdict.on_request)
+        span = Span(len(due), limit_ns=objective.latency_ms * 1e6)
         span.open(1)
         next_look = 0
         for number, (start, end) in enumerate(zip(due.tolist(), finished.tolist(), strict=True)):
@@ -45,7 +45,7 @@ def simulated(
                 span.answered(start, end, start)
             if end >= next_look:
                 next_look = end + 50_000_000
-                if verdict.enough(span):
+                if verdict.enough(span.progress):
                     break
         span.close(end)
         return verdict.trial(rate_rps, span)
@@ -137,6 +137,20 @@ def test_one_disturbance_does_not_decide():
         holds = rate_rps <= 400 and (rate_rps < 200 or bool(disturbed))
         if not holds:
             disturbed.append(rate_rps)
+        return Trial(rate_rps, 1.0, 1000, 0, 0, 1.0, 1.0, holds, True)
+
+    peak = search_peak(attempt, Objective(10), start_rps=100, rate_max_rps=1e5)
+    assert peak.rate_rps == pytest.approx(400, rel=0.03)
+
+
+def test_a_long_disturbance_does_not_close_the_bracket_from_above():
+    """Everything above 100 breaks for a while; the machine can do 400."""
+    tries = 0
+
+    def attempt(rate_rps: float, shortest_s: float) -> Trial:
+        nonlocal tries
+        tries += 1
+        holds = rate_rps <= (100 if tries <= 12 else 400)
         return Trial(rate_rps, 1.0, 1000, 0, 0, 1.0, 1.0, holds, True)
 
     peak = search_peak(attempt, Objective(10), start_rps=100, rate_max_rps=1e5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +14,7 @@ from trimton.perf.load.arms import Load
 from trimton.perf.load.infer_request import infer_request
 from trimton.perf.load.protocols import PROTOCOLS
 from trimton.perf.load.ray_workers import LoadActor, RayWorkers
+from trimton.perf.load.schedules import ConstantRate
 from trimton.perf.load.shares import LoadSource, merge_tallies
 from trimton.perf.targets.access import Access
 from trimton.perf.targets.tensors import TensorSpec
@@ -44,6 +46,22 @@ def test_actors_warm_up_wait_and_begin_when_they_are_told(scripts):
                 actor.start(number)
             merged = merge_tallies([task.result(timeout=10) for task in work])
             assert merged.all_answers == len(server.requests) - before > 0
+
+
+def test_actors_tell_their_progress_and_end_a_schedule_when_they_are_told(scripts):
+    server = scripts.always("ok")
+    actor = LoadActor(0, 1)
+    load = Load(0, 0, 600.0, 0.0, ConstantRate(100.0))
+    with ThreadPoolExecutor() as pool:
+        work = pool.submit(actor.carry, 1, source_of(server.address), load)
+        actor.wait_until_ready(1)
+        actor.start(1)
+        deadline = time.monotonic() + 10
+        while actor.progress().requests < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        actor.stop(1)
+        tally = work.result(timeout=10)
+    assert 5 <= tally.requests == len(server.requests) < 60_000
 
 
 def test_an_actor_that_cannot_warm_up_is_ready_with_its_error(scripts):

@@ -14,6 +14,7 @@ from trimton.perf.load.arms import Load
 from trimton.perf.load.crew_arm import CrewArm, Crews
 from trimton.perf.load.feeds import random_feeds
 from trimton.perf.load.infer_request import infer_request
+from trimton.perf.load.peak_search import Objective, rate_trials
 from trimton.perf.load.protocols import PROTOCOLS, prepare_load
 from trimton.perf.load.schedules import ConstantRate
 from trimton.perf.load.shares import LoadSource, merge_tallies
@@ -21,6 +22,7 @@ from trimton.perf.load.workers import WorkerProcesses
 from trimton.perf.measure.histogram import LatencyHistogram
 from trimton.perf.targets.access import Access
 from trimton.perf.targets.address import Address
+from trimton.perf.targets.endpoint import Endpoint
 from trimton.perf.targets.tensors import TensorSpec
 
 SPEC = TensorSpec("x", "FP32", (None, 4))
@@ -67,6 +69,42 @@ def test_a_schedule_is_kept_by_all_together(crew, scripts):
     load = Load(0, 0, 0.5, 0.0, ConstantRate(100.0))
     merged = merge_tallies(crew.run(source_of(server.address), load))
     assert merged.requests == len(server.requests) == 50
+
+
+def test_a_schedule_ends_early_when_all_have_come_far_enough_together(crew, scripts):
+    server = scripts.always("ok")
+    load = Load(0, 0, 600.0, 0.0, ConstantRate(200.0), latency_limit_ms=0.0)
+    seen = []
+
+    def enough(progress) -> bool:
+        seen.append(progress)
+        return progress.outcomes >= 40
+
+    merged = merge_tallies(crew.run(source_of(server.address), load, enough=enough))
+    assert 40 <= merged.requests == len(server.requests) < 120_000
+    assert merged.over_limit == merged.requests
+    assert [p.outcomes for p in seen] == sorted(p.outcomes for p in seen)
+    assert seen[-1].over_limit == seen[-1].requests
+    # The word may reach a worker that has just ended; the next load does not hear it.
+    short = Load(0, 0, 0.2, 0.0, ConstantRate(100.0))
+    again = merge_tallies(crew.run(source_of(server.address), short, enough=lambda progress: True))
+    assert again.requests <= 20
+    whole = merge_tallies(crew.run(source_of(server.address), short))
+    assert whole.requests == 20
+
+
+def test_a_peak_search_counts_what_breaks_the_limit_in_every_worker(scripts):
+    server = scripts.start(lambda number: scripts.slowly(0.02))
+    source = source_of(server.address)
+    with Crews(2) as crews, Endpoint(server.address) as endpoint:
+        arm = CrewArm("v", endpoint, "m", source.requests, source=source, crews=crews)
+        attempt = rate_trials(arm, Objective(5.0, 0.5), warmup_s=0, seed=0)
+        broken = attempt(100.0, 0.2)
+        attempt = rate_trials(arm, Objective(60_000.0, 0.5), warmup_s=0, seed=0)
+        held = attempt(100.0, 0.2)
+    assert (broken.holds, broken.over_limit) == (False, broken.requests)
+    assert (held.holds, held.over_limit) == (True, 0)
+    assert held.requests > 0
 
 
 def test_what_a_worker_raises_arrives_here_and_the_crew_works_again(crew, scripts):
