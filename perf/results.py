@@ -166,7 +166,9 @@ class LevelSummary(Record):
     """One variant at one load over all its rounds.
 
     Throughput and latency intervals come from a bootstrap over rounds. ``stable`` says that
-    the rounds agree within the stability limit. ``pss_bytes`` is the highest of the rounds',
+    the rounds agree within ``stability_limit``; ``spread`` is by how much throughput and mean
+    latency differ between rounds (highest over lowest, less 1) where that is more.
+    ``pss_bytes`` is the highest of the rounds',
     ``energy_mj_per_inference`` their median. With a schedule (``arrivals`` and ``rate_rps``,
     as in LoadWindow) the service time stands beside the latency.
     """
@@ -194,6 +196,8 @@ class LevelSummary(Record):
     late: LateSends | None = None
     connections: int | None = None
     streaming: StreamingSummary | None = None
+    spread: dict[str, float] = {}
+    stability_limit: float | None = None
 
 
 class MemoryUse(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from statistics import median
 
@@ -47,15 +47,12 @@ def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
     errors: Counter[str] = Counter()
     for window in windows:
         errors.update(window.errors)
-    spread = {
-        "throughput": _spread([w.throughput_rps for w in windows]),
-        "mean latency": _spread([w.latency_mean_ms for w in windows]),
+    values = {
+        "throughput": [w.throughput_rps for w in windows],
+        "mean latency": [w.latency_mean_ms for w in windows],
     }
-    unstable = [
-        f"{name} differs by {value:.0%} between rounds (limit {stability_limit:.0%})"
-        for name, value in spread.items()
-        if value > stability_limit
-    ]
+    spreads = {name: _spread(of_rounds) for name, of_rounds in values.items()}
+    spread = {name: value for name, value in spreads.items() if value > stability_limit}
     memory = [w.pss_bytes for w in windows if w.pss_bytes is not None]
     percentiles = {name: _estimate(f"latency_{name}_ms", rounds, seed) for name in PERCENTILES}
     mean = _estimate("latency_mean_ms", rounds, seed)
@@ -71,12 +68,12 @@ def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
         errors=dict(errors),
         throughput_rps=throughput,
         latency_ms=LatencySummary(mean=mean, **percentiles),
-        stable=not unstable and len(windows) >= STABILITY_ROUNDS_MIN,
+        stable=not spread and len(windows) >= STABILITY_ROUNDS_MIN,
         client_cpu_us_per_request=median(w.client_cpu_us_per_request for w in windows),
         server=merge_statistics([w.server for w in windows if w.server is not None]),
         cpu_ms_per_inference=_median_of("cpu_ms_per_inference", windows),
         notes=(
-            *unstable,
+            *spread_notes(spread, stability_limit),
             *_missing(rounds),
             *schedule_notes(windows),
             *_client_limit(windows),
@@ -87,8 +84,18 @@ def _summary(rounds: Rounds, seed: int, stability_limit: float) -> LevelSummary:
         metrics=merge_metrics([w.metrics for w in windows if w.metrics is not None]),
         missing={source: why for w in windows for source, why in w.missing.items()},
         streaming=streaming_summary(windows),
+        spread=spread,
+        stability_limit=stability_limit,
         **offered_load(rounds, seed),
     )
+
+
+def spread_notes(spread: Mapping[str, float], limit: float) -> list[str]:
+    """The notes of one level about the fields of that name in LevelSummary."""
+    return [
+        f"{name} differs by {value:.0%} between rounds (limit {limit:.0%})"
+        for name, value in spread.items()
+    ]
 
 
 def _estimate(metric: str, rounds: Rounds, seed: int) -> Interval | None:

@@ -15,6 +15,7 @@ from trimton.perf.results import (
     MetricComparison,
     QualitySummary,
 )
+from trimton.perf.stats.levels import spread_notes
 from trimton.perf.targets.endpoint import ServerMetadata
 
 _STYLES = {"better": "green", "worse": "red", "equivalent": "", "inconclusive": "yellow"}
@@ -149,10 +150,39 @@ def comparison_table(comparisons: Sequence[MetricComparison]) -> Table:
 
 
 def notes_of(levels: Sequence[LevelSummary]) -> list[str]:
-    """What the levels say about their own worth, one line each."""
+    """What the levels say about their own worth: one line for each thing that is to be said."""
+    by_variant: dict[str, list[LevelSummary]] = {}
+    for level in levels:
+        by_variant.setdefault(level.variant, []).append(level)
     return [
-        f"{level.variant} at {load_name(level)}: {note}" for level in levels for note in level.notes
+        f"{variant} {line}"
+        for variant, own in by_variant.items()
+        for line in (*_spread_line(own), *_shared_notes(own))
     ]
+
+
+def _spread_line(levels: Sequence[LevelSummary]) -> list[str]:
+    """One line for all levels of a variant whose rounds do not agree."""
+    unstable = [level for level in levels if level.spread]
+    if not unstable:
+        return []
+    places = [
+        f"{load_name(level)} ({', '.join(f'{n} by {v:.0%}' for n, v in level.spread.items())})"
+        for level in unstable
+    ]
+    limit = unstable[0].stability_limit or 0.0
+    return [f"has rounds that differ by more than {limit:.0%}: at {', '.join(places)}"]
+
+
+def _shared_notes(levels: Sequence[LevelSummary]) -> list[str]:
+    """All other notes; what several levels say stands in one line."""
+    said: dict[str, list[str]] = {}
+    for level in levels:
+        known = spread_notes(level.spread, level.stability_limit or 0.0)
+        for note in level.notes:
+            if note not in known:
+                said.setdefault(note, []).append(load_name(level))
+    return [f"at {', '.join(places)}: {note}" for note, places in said.items()]
 
 
 def quality_table(summaries: Sequence[QualitySummary]) -> Table:

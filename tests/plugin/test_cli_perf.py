@@ -96,7 +96,7 @@ def test_the_table_names_the_levels_and_what_is_wrong_with_them(run, model):
     assert code == 0
     rows = [line.split()[0] for line in out.splitlines() if line[:4].strip().isdigit()]
     assert rows == ["1", "3"]
-    assert "m at concurrency 3: stability needs 3 rounds" in out
+    assert "m at concurrency 1, concurrency 3: stability needs 3 rounds" in out
 
 
 def test_a_batch_counts_as_many_inferences(run, model):
