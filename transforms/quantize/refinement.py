@@ -10,28 +10,27 @@ Source: Frantar et al. 2023, "GPTQ", arXiv:2210.17323; Nagel et al. 2019, arXiv:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from trimton.transforms.graph.edit import Array
+from trimton.core.errors import InputError
 from trimton.transforms.graph.taps import Taps
-from trimton.transforms.prune.refit.features import rows
-from trimton.transforms.prune.refit.group_moments import GroupMoments
-from trimton.transforms.prune.refit.moments import Moments
-from trimton.transforms.prune.refit.site import contribution
-from trimton.transforms.prune.refit.taps import is_held_out
 from trimton.transforms.quantize.integer_layers import IntegerLayer, integer_layers
+from trimton.transforms.quantize.layer_evidence import (
+    Batches,
+    Evidence,
+    Question,
+    gather,
+    gather_goals,
+)
 from trimton.transforms.quantize.sites import WeightSite
 from trimton.transforms.quantize.weights.candidates import Weights, best_by_group, candidates
 
-Batches = Callable[[], Iterable[Mapping[str, Array]]]
-
-# Rows that are gathered for each feature of a layer: more say little more about its moments.
-_ROWS_PER_FEATURE = 8
-_LEAST_ROWS = 2048
+# Layers whose goals are gathered in one run of the original, and are in memory at once.
+_GOALS_AT_ONCE = 8
 # The moments of more features than these are too large to hold and to invert: of such layers only
 # the bias changes.
 _MOST_FEATURES = 5120
@@ -65,8 +64,10 @@ def refine(
     that is not better there. Where the network's outputs on all batches are not better for it,
     only biases are changed, or nothing. Memory does not depend on the number of samples.
 
-    Raises InputError where the models cannot be run on the batches.
+    Raises InputError where there are none or the models cannot be run on them.
     """
+    if next(iter(batches()), None) is None:
+        raise InputError("there are no samples to refine the quantised model with.")
     layers = integer_layers(original, quantised, sites)
     before = output_error(original, quantised, batches)
     saved = _constants(layers)
@@ -113,33 +114,19 @@ def _refine_layers(
     rounding: bool,
 ) -> tuple[Refined, ...]:
     count = sum(len(next(iter(feed.values()))) for feed in batches())
+    asked = [Question(x, rounding and x.features <= _MOST_FEATURES, count) for x in layers]
+    asked = [question for question in asked if question.features or question.layer.bias is not None]
     refined: list[Refined] = []
-    for layer in layers:
-        features = layer.features if rounding and layer.features <= _MOST_FEATURES else 0
-        if not features and layer.bias is None:
-            continue
-        evidence = _gather(original, quantised, layer, features, batches, count)
-        refined.append(_improve(layer, features, evidence))
+    for start in range(0, len(asked), _GOALS_AT_ONCE):
+        some = asked[start : start + _GOALS_AT_ONCE]
+        for question, goals in zip(some, gather_goals(original, some, batches), strict=True):
+            refined.append(_improve(question, gather(quantised, question, goals, batches)))
     return tuple(refined)
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """Moments of what a layer reads, and of the error of ``target``.
-
-    Without features the error is the present one, with them that which the float weights would
-    leave. ``held_out`` are rows to judge by, where there are enough batches; ``variance`` is that
-    of the target in the original, summed over channels.
-    """
-
-    target: str
-    seen: GroupMoments
-    held_out: GroupMoments | None
-    variance: float
-
-
-def _improve(layer: IntegerLayer, features: int, evidence: _Evidence) -> Refined:
-    """Take the best of all candidates, group by group; without ``features`` weights stay."""
+def _improve(question: Question, evidence: Evidence) -> Refined:
+    """Take the best of all candidates, group by group; without features weights stay."""
+    layer, features = question.layer, question.features
     integers = layer.integers()
     weights = Weights(
         layer.linear.matrices()[:, :features],
@@ -158,46 +145,8 @@ def _improve(layer: IntegerLayer, features: int, evidence: _Evidence) -> Refined
         layer.bias.add(np.stack([one.shift for one in tried])[choice, groups].ravel())
     return Refined(
         layer.linear.name,
-        evidence.target,
+        question.target,
         tried[int(np.bincount(choice).argmax())].method,
         float(errors[0].sum()) / evidence.variance,
         float(errors[choice, groups].sum()) / evidence.variance,
     )
-
-
-def _gather(
-    original: ir.Model,
-    quantised: ir.Model,
-    layer: IntegerLayer,
-    features: int,
-    batches: Batches,
-    count: int,
-) -> _Evidence:
-    linear = layer.linear
-    target = contribution(linear.layer.node.outputs[0]).name or ""
-    reference, made = Taps(original, [target]), Taps(quantised, [layer.read, target])
-    rng = np.random.default_rng(0)
-    # What the float weights would make of the same rows is the integers' work plus this change.
-    change = (layer.integers() * layer.scales[:, None, :] - linear.matrices())[:, :features]
-    wanted = max(_LEAST_ROWS, _ROWS_PER_FEATURE * features)
-    parts: dict[bool, GroupMoments] = {}
-    spread: Moments | None = None
-    for number, feed in enumerate(batches()):
-        values, goals = made(feed), reference(feed)
-        batch = rows(linear.layer, values[layer.read], max(1, -(-wanted // count)), rng)
-        goal = batch.select(goals[target]).astype(np.float64)
-        read = _by_group(batch.features, linear.groups)[:, :, :features].astype(np.float64)
-        error = _by_group(goal - batch.select(values[target]), linear.groups)
-        moments = GroupMoments.of(read, error + read @ change)
-        own = Moments.of(np.zeros((len(goal), 0)), goal)
-        spread = own if spread is None else spread + own
-        key = is_held_out(number)
-        parts[key] = parts[key] + moments if key in parts else moments
-    if spread is None:
-        raise ValueError("there are no batches")
-    return _Evidence(target, parts[False], parts.get(True), spread.variance())
-
-
-def _by_group(array: Array, groups: int) -> Array:
-    """[rows, groups * n] -> [groups, rows, n]."""
-    return np.moveaxis(array.reshape(len(array), groups, -1), 1, 0)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from trimton.core.errors import InputError
 from trimton.transforms.graph.edit import constant_array
 from trimton.transforms.graph.session import open_session, run
 from trimton.transforms.graph.taps import Taps
@@ -175,6 +176,12 @@ def test_a_single_batch_is_enough(network) -> None:
     before = error(network, model)
     refine(network, model, placement.weights, lambda: images(4, 2))
     assert error(network, model) < 1.5 * before
+
+
+def test_no_samples_are_refused(network) -> None:
+    placement = place(network, target_named("avx2"))
+    with pytest.raises(InputError, match="no samples"):
+        refine(network, quantised(network, placement), placement.weights, list)
 
 
 def test_batches_are_read_one_at_a_time(network) -> None:
