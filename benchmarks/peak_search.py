@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
@@ -82,8 +82,16 @@ def by_sweep(
     for index, rate_rps in enumerate(rates.tolist()):
         length_s = max(settled_s, requests / rate_rps)
         verdict = Verdict(objective, length_s)
-        span, _ = replace(arm, on_request=verdict.on_request).run(
-            Load(0, index, length_s, 0.3, PoissonRate(rate_rps), seed=seed)
+        span, _ = arm.run(
+            Load(
+                0,
+                index,
+                length_s,
+                0.3,
+                PoissonRate(rate_rps),
+                seed=seed,
+                latency_limit_ms=objective.latency_ms,
+            )
         )
         assert isinstance(span, Span), "a schedule is counted by a span"
         trials.append(verdict.trial(rate_rps, span))
