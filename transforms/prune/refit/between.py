@@ -55,13 +55,15 @@ class Between:
         start, end = producer.node.outputs[0], consumer.activation
         self._session = None if start is end else open_session(_part(model, start, end))
         self._input, self._output = f"{start.name}_given", end.name or ""
+        self._dtype = (start.dtype or ir.DataType.FLOAT).numpy()
 
     def __call__(self, made: Array) -> Array:
         """What the consumer reads when the producer makes ``made``."""
         if self._session is None:
             return made
-        read: Array = run(self._session, {self._input: made})[self._output]
-        return read
+        given = {self._input: made.astype(self._dtype)}
+        read: Array = run(self._session, given)[self._output]
+        return read.astype(made.dtype)
 
     def slope(self, made: Array) -> Array:
         """The derivative at ``made``, element by element, as a difference quotient."""

@@ -21,7 +21,7 @@ from trimton.transforms.prune.refit.taps import is_held_out
 from trimton.transforms.prune.ties import Layer
 
 # Samples are kept while they fit into this; those beyond take no part in the joint fit.
-_POOL_BYTES = 2**29
+_POOL_BYTES = 2**28
 
 
 def refit_pair(
