@@ -11,74 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic_ns
-from urllib.parse import unquote
 
-from trimton.perf.load.connection import MALFORMED, TIMED_OUT, OnAnswer, OnFailure
+from trimton.perf.load.connection import OnAnswer, OnFailure
+from trimton.perf.load.grpc_call import OK, SERVICE, GrpcCall, failure_of
 from trimton.perf.load.grpc_pool import STREAMS_PER_TCP_CONNECTION, Http2Pool
 from trimton.perf.load.hpack_blocks import Field, Fields
-from trimton.perf.load.http2 import Http2Connection, Http2Stream
+from trimton.perf.load.http2 import Http2Connection
 from trimton.perf.targets.address import Address
 from trimton.perf.targets.tls import Tls
 
-SERVICE = "/inference.GRPCInferenceService"
-_OK = "0"
-# Source: grpc/doc/statuscodes.md, by number.
-STATUS_NAMES = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
 
+class GrpcConnection(GrpcCall):
+    """Unary calls, one after the other."""
 
-class GrpcConnection(Http2Stream):
-    """Unary calls, one after the other; see trimton.perf.load.connection.Connection."""
-
-    __slots__ = (
-        "_content",
-        "_http2",
-        "_http_status",
-        "_on_answer",
-        "_on_failure",
-        "_pool",
-        "_uses_pool",
-        "has_answered",
-        "in_flight",
-        "sent_ns",
-    )
+    __slots__ = ("_content",)
 
     def __init__(
         self, pool: Http2Pool, http2: Http2Connection, on_answer: OnAnswer, on_failure: OnFailure
     ) -> None:
-        super().__init__()
-        self._pool = pool
-        self._http2 = http2
-        self._http_status = ""
-        self._on_answer = on_answer
-        self._on_failure = on_failure
-        self.has_answered = False
-        self.in_flight = False
-        self._uses_pool = True
+        super().__init__(pool, http2, on_answer, on_failure)
         self._content: list[bytes] = []
-        self.sent_ns = 0
-
-    @property
-    def reusable(self) -> bool:
-        """Whether another request can be sent."""
-        return self._uses_pool and self._http2.accepts_streams
 
     @property
     def answer(self) -> bytes:
@@ -101,22 +53,6 @@ class GrpcConnection(Http2Stream):
             self._uses_pool = False
             self._pool.release(self._http2)
 
-    def give_up(self) -> None:
-        """End a request that takes too long: reported as timed out, the connection dropped.
-
-        A TCP connection that brought nothing since the request was sent counts as dead.
-        """
-        http2, is_dead = self._http2, self._http2.received_ns < self.sent_ns
-        self.close()
-        self._on_failure(self, TIMED_OUT, "no answer within the time limit")
-        if is_dead:
-            http2.abort(TIMED_OUT, "the connection is silent")
-
-    def on_headers(self, fields: Fields) -> None:
-        """Keeps an HTTP status that is not 200: a proxy's answer, not gRPC's."""
-        status = fields.get(":status", "")
-        self._http_status = "" if status == "200" else status
-
     def on_data(self, data: bytes) -> None:
         """Keeps a piece of the answer."""
         self._content.append(data)
@@ -127,7 +63,7 @@ class GrpcConnection(Http2Stream):
         self.has_answered = True
         if not self._http2.accepts_streams:
             self.close()
-        if fields.get("grpc-status") == _OK and self.received_bytes:
+        if fields.get("grpc-status") == OK and self.received_bytes:
             self._on_answer(self, self._http2.received_ns)
         else:
             self._on_failure(self, *failure_of(fields, self._http_status))
@@ -172,18 +108,3 @@ class GrpcConnector:
     async def open(self, on_answer: OnAnswer, on_failure: OnFailure) -> GrpcConnection:
         """A new connection; OSError where the server does not accept it."""
         return GrpcConnection(self._pool, await self._pool.acquire(), on_answer, on_failure)
-
-
-def failure_of(fields: Fields, http_status: str = "") -> tuple[str, str]:
-    """Kind and text of a call that ended with these trailers and not well."""
-    status = fields.get("grpc-status")
-    http_status = http_status or fields.get(":status", "200")
-    if status is None and http_status != "200":
-        return f"HTTP {http_status}", "the answer does not come from gRPC"
-    if status is None:
-        return MALFORMED, "the answer carries no gRPC status"
-    if status == _OK:
-        return MALFORMED, "the answer carries no message"
-    number = int(status) if status.isdecimal() else len(STATUS_NAMES)
-    name = STATUS_NAMES[number] if number < len(STATUS_NAMES) else status
-    return f"gRPC {name}", unquote(fields.get("grpc-message", ""))

@@ -18,12 +18,12 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
-from trimton.perf.load.connection import CLOSED, MALFORMED, TIMED_OUT, OnAnswer, OnFailure
-from trimton.perf.load.grpc_connection import SERVICE, failure_of
+from trimton.perf.load.connection import CLOSED, MALFORMED, OnAnswer, OnFailure
+from trimton.perf.load.grpc_call import SERVICE, GrpcCall, failure_of
 from trimton.perf.load.grpc_pool import STREAMS_PER_TCP_CONNECTION, Http2Pool
 from trimton.perf.load.grpc_requests import PREFIX_BYTES, encode_grpc_message
 from trimton.perf.load.hpack_blocks import Field, Fields
-from trimton.perf.load.http2 import Http2Connection, Http2Stream
+from trimton.perf.load.http2 import Http2Connection
 from trimton.perf.load.infer_request import InferRequest
 from trimton.perf.load.response_times import ResponseTimes
 from trimton.perf.targets.address import Address
@@ -42,27 +42,13 @@ def encode_stream_message(request: InferRequest, *, compressed: bool = False) ->
     return encode_grpc_message(marked, compressed=compressed)
 
 
-class GrpcStreamConnection(Http2Stream):
-    """Requests through one stream; see trimton.perf.load.connection.Connection.
+class GrpcStreamConnection(GrpcCall):
+    """Requests through one stream.
 
     ``on_answer`` follows the last response to a request.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_http2",
-        "_http_status",
-        "_is_started",
-        "_on_answer",
-        "_on_failure",
-        "_pool",
-        "_responses_ns",
-        "_times",
-        "_uses_pool",
-        "has_answered",
-        "in_flight",
-        "sent_ns",
-    )
+    __slots__ = ("_buffer", "_is_started", "_responses_ns", "_times")
 
     def __init__(
         self,
@@ -72,25 +58,11 @@ class GrpcStreamConnection(Http2Stream):
         on_answer: OnAnswer,
         on_failure: OnFailure,
     ) -> None:
-        super().__init__()
-        self._pool = pool
-        self._http2 = http2
+        super().__init__(pool, http2, on_answer, on_failure)
         self._times = times
-        self._on_answer = on_answer
-        self._on_failure = on_failure
         self._buffer = bytearray()
-        self._http_status = ""
         self._is_started = False
         self._responses_ns: list[int] = []
-        self._uses_pool = True
-        self.has_answered = False
-        self.in_flight = False
-        self.sent_ns = 0
-
-    @property
-    def reusable(self) -> bool:
-        """Whether another request can be sent."""
-        return self._uses_pool and self._http2.accepts_streams
 
     def send(self, request: bytes) -> None:
         """Write ``request`` and start its clock (monotonic, nanoseconds)."""
@@ -110,19 +82,6 @@ class GrpcStreamConnection(Http2Stream):
             self._uses_pool = False
             self._http2.cancel(self)
             self._pool.release(self._http2)
-
-    def give_up(self) -> None:
-        """End a request that takes too long: reported as timed out, the stream cancelled."""
-        http2, is_dead = self._http2, self._http2.received_ns < self.sent_ns
-        self.close()
-        self._on_failure(self, TIMED_OUT, "no final response within the time limit")
-        if is_dead:
-            http2.abort(TIMED_OUT, "the connection is silent")
-
-    def on_headers(self, fields: Fields) -> None:
-        """Keeps an HTTP status that is not 200: a proxy's answer, not gRPC's."""
-        status = fields.get(":status", "")
-        self._http_status = "" if status == "200" else status
 
     def on_data(self, data: bytes) -> None:
         """Takes the responses apart; they need not begin or end where frames do."""
