@@ -123,6 +123,24 @@ def given_probes(model: ir.Model, data: Mapping[str, Array]) -> tuple[Probe, ...
     return tuple(probes)
 
 
+def request_probes(model: ir.Model, requests: Iterable[Mapping[str, Array]]) -> tuple[Probe, ...]:
+    """Probes from ``requests``, inputs by name as the model takes them; at most 32 are used.
+
+    Raises as given_probes does.
+    """
+    session, probes = _open(model), list[Probe]()
+    for feeds in itertools.islice(requests, _MAX_GIVEN_SAMPLES):
+        try:
+            probes.append(Probe(feeds, run(session, feeds)))
+        except ORT_ERRORS as error:
+            raise InputError(
+                f"the model cannot be run on the data given: {one_line(str(error))}."
+            ) from error
+    if not probes:
+        raise InputError("no samples are given; give at least one.")
+    return tuple(probes)
+
+
 def compare_outputs(model: ir.Model, probes: Sequence[Probe]) -> tuple[OutputDifference, ...]:
     """How far the outputs of ``model`` are from those recorded in ``probes``, worst first.
 

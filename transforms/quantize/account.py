@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import onnx_ir as ir
-
-from trimton.transforms.graph.edit import Array
 from trimton.transforms.quantize.executed import Executed
+from trimton.transforms.quantize.parts import Part, Whole
 from trimton.transforms.quantize.refinement import Refined
 from trimton.transforms.quantize.settings import QuantizeSettings
-from trimton.transforms.quantize.sites import Placement
 from trimton.transforms.quantize.targets import Target
 from trimton.transforms.report import Step
 
 
-def calibration_step(
-    settings: QuantizeSettings, target: Target, samples: Mapping[str, Array]
-) -> Step:
-    """How ranges were chosen, and for whom."""
-    count = len(next(iter(samples.values())))
+def account(
+    whole: Whole, target: Target, settings: QuantizeSettings, executed: Executed | None
+) -> tuple[Step, ...]:
+    """All that was done to the parts of ``whole``, in its order."""
     method = settings.calibration_method
-    return Step(
+    calibration = Step(
         "calibration",
-        f"activation ranges by {method} from {count} samples, for {target.name} kernels",
-        detail={"method": method, "target": target.name, "samples": count},
+        f"activation ranges by {method}, for {target.name} kernels",
+        detail={"method": method, "target": target.name},
+    )
+    return (
+        *(step for part in whole.parts for step in part.rewrites),
+        calibration,
+        *placement_steps(whole.parts, target),
+        *refined_steps([layer for part in whole.parts for layer in part.quantised.refined]),
+        *([] if executed is None else [executed_step(executed)]),
     )
 
 
@@ -61,9 +64,14 @@ def executed_step(executed: Executed) -> Step:
     )
 
 
-def placement_steps(model: ir.Model, placement: Placement, target: Target) -> tuple[Step, ...]:
-    """One step for each operator of ``placement``, which was made of ``model``."""
-    done = Counter(node.op_type for node in model.graph if node.name in placement.nodes)
+def placement_steps(parts: Sequence[Part], target: Target) -> tuple[Step, ...]:
+    """One step for each operator that computes in integers."""
+    done = Counter(
+        node.op_type
+        for part in parts
+        for node in part.prepared.graph
+        if node.name in part.quantised.placement.nodes
+    )
     return tuple(
         Step("quantise", f"{op_type} {_how(op_type, target)}", count, {"op_type": op_type})
         for op_type, count in sorted(done.items())

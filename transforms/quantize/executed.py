@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import onnx_ir as ir
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.session import open_session, run
 from trimton.transforms.quantize.kernels import KERNELS
-from trimton.transforms.quantize.sites import Placement
 
 # The runtime names the time of a kernel after its node, with this behind.
 _SUFFIX = "_kernel_time"
@@ -37,8 +36,10 @@ class Executed:
         return sum(self.kernels.get(name, 0) for name in _CONVERSIONS)
 
 
-def executed_kernels(model: ir.Model, placement: Placement, feed: Mapping[str, Array]) -> Executed:
-    """Run ``model``, quantised by ``placement``, once on ``feed`` with the runtime's profiler.
+def executed_kernels(
+    model: ir.Model, nodes: Collection[str], feed: Mapping[str, Array]
+) -> Executed:
+    """Run ``model``, whose ``nodes`` are quantised, once on ``feed`` with the runtime's profiler.
 
     Raises one of session.ORT_ERRORS where it cannot be run.
     """
@@ -53,7 +54,7 @@ def executed_kernels(model: ir.Model, placement: Placement, feed: Mapping[str, A
             continue
         op_type, name = event["args"]["op_name"], event["name"].removesuffix(_SUFFIX)
         kernels[op_type] += 1
-        if name in placement.nodes and op_type in KERNELS and _reads_floats(event["args"]):
+        if name in nodes and op_type in KERNELS and _reads_floats(event["args"]):
             unfused.append(name)
     return Executed(dict(kernels.most_common()), tuple(unfused))
 

@@ -19,6 +19,7 @@ from trimton.transforms.quantize.targets import Target
 from trimton.transforms.report import Skipped
 
 _EXCLUDED = "excluded by name"
+_CONTROL_FLOW = {"If": "control flow: its branches are quantised by themselves"}
 _NOT_BETWEEN = "it is not between 8-bit kernels, so in float it needs fewer conversions"
 
 
@@ -64,7 +65,7 @@ def _refusal(node: ir.Node, target: Target) -> str | None:
     """Why ``target`` has no 8-bit kernel for ``node``; None if it has one."""
     kernel = None if node.domain else target.kernels.get(node.op_type)
     if subgraphs_of(node):
-        return "control flow: its subgraphs stay in float"
+        return _CONTROL_FLOW.get(node.op_type, "control flow: its body stays in float")
     if kernel is None:
         return f"{target.name} has no 8-bit kernel for it"
     if any(not _is_float(input_at(node, index)) for index in kernel.number_indices(node)):

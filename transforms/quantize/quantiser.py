@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
@@ -24,6 +25,10 @@ from trimton.transforms.quantize.write import write
 TARGET_KEY = "trimton.quantize.target"
 
 
+# Arrays by input (first axis = samples), or requests as the model takes them, any number of times.
+Samples = Mapping[str, Array] | Iterable[Feed]
+
+
 @dataclass(frozen=True)
 class Quantised:
     """A quantised graph, the encodings of its activations by value, and what refining brought."""
@@ -40,7 +45,7 @@ class Quantiser:
     def __init__(
         self,
         prepared: ir.Model,
-        samples: Mapping[str, Array],
+        samples: Samples,
         target: Target,
         settings: QuantizeSettings,
     ) -> None:
@@ -51,7 +56,13 @@ class Quantiser:
 
     def place(self, exclude: Collection[str] = ()) -> Placement:
         """What becomes integers if the nodes of the settings and ``exclude`` stay in float."""
-        placement = place(self.prepared, self._target, [*self._settings.exclude, *exclude])
+        names = [node.name or "" for node in self.prepared.graph]
+        known = [
+            pattern
+            for pattern in (*self._settings.exclude, *exclude)
+            if any(fnmatchcase(name, pattern) for name in names)
+        ]
+        placement = place(self.prepared, self._target, known)
         if self._settings.per_channel:
             return placement
         weights = tuple(replace(site, axis=None) for site in placement.weights)
@@ -69,8 +80,9 @@ class Quantiser:
         write(model, placement, encodings, constants, integer_bias=self._target.integer_bias)
         model.metadata_props[TARGET_KEY] = self._target.name
         changes: tuple[Refined, ...] = ()
-        if self._settings.refine if refined is None else refined:
-            changes = refine(self.prepared, model, placement.weights, self._batches)
+        wanted = self._settings.refine if refined is None else refined
+        if wanted and placement.weights:
+            changes = refine(self.prepared, model, placement.weights, self.batches)
         return Quantised(model, placement, encodings, changes)
 
     def _calibrate(self, placement: Placement) -> None:
@@ -80,7 +92,10 @@ class Quantiser:
             if any(name not in self.histograms for name in site.measured)
         ]
         if sites:
-            self.histograms |= calibrate(self.prepared, sites, self._batches())
+            self.histograms |= calibrate(self.prepared, sites, self.batches())
 
-    def _batches(self) -> Iterator[Feed]:
-        return feeds(self.prepared, self.samples)
+    def batches(self) -> Iterable[Feed]:
+        """The samples as feeds, from the first on each time."""
+        if isinstance(self.samples, Mapping):
+            return feeds(self.prepared, self.samples)
+        return self.samples

@@ -6,39 +6,41 @@ Source: Jacob et al. 2018, arXiv:1712.05877; ONNX operators QuantizeLinear, Dequ
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from trimton.core.errors import TransformError, UnsupportedModelError
+from trimton.core.errors import InputError, TransformError, UnsupportedModelError
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.inputs import interface
 from trimton.transforms.graph.load import one_line
-from trimton.transforms.graph.probe import OutputDifference, Probe, compare_outputs, given_probes
-from trimton.transforms.graph.quantised import quantised_nodes
-from trimton.transforms.graph.session import ORT_ERRORS, Array
-from trimton.transforms.quantize.account import (
-    calibration_step,
-    executed_step,
-    placement_steps,
-    refined_steps,
+from trimton.transforms.graph.probe import (
+    OutputDifference,
+    Probe,
+    compare_outputs,
+    given_probes,
+    request_probes,
 )
-from trimton.transforms.quantize.calibration import feeds
-from trimton.transforms.quantize.equalisation import equalise
+from trimton.transforms.graph.quantised import quantised_nodes
+from trimton.transforms.graph.session import ORT_ERRORS
+from trimton.transforms.graph.tensors import all_nodes
+from trimton.transforms.quantize.account import account
 from trimton.transforms.quantize.executed import executed_kernels
-from trimton.transforms.quantize.integer_forms import to_integer_forms
+from trimton.transforms.quantize.parts import Whole, quantise_parts
 from trimton.transforms.quantize.prepare import prepare
-from trimton.transforms.quantize.quantiser import Quantiser
+from trimton.transforms.quantize.quantiser import Samples
 from trimton.transforms.quantize.settings import QuantizeSettings
-from trimton.transforms.quantize.sites import Placement
-from trimton.transforms.quantize.smoothquant import smooth
 from trimton.transforms.quantize.targets import Target, target_named
 from trimton.transforms.report import TransformReport
 
 
 def quantize(
-    model: ir.Model, samples: Mapping[str, Array], settings: QuantizeSettings | None = None
+    model: ir.Model, samples: Samples, settings: QuantizeSettings | None = None
 ) -> tuple[ir.Model, TransformReport]:
-    """Quantise a copy of ``model`` with ranges from ``samples`` (by input, axis 0 = samples).
+    """Quantise a copy of ``model`` with ranges from ``samples``.
+
+    These are arrays by input, axis 0 = samples, or requests as the model takes them (a list of
+    mappings), where an input has no such axis.
 
     ``max_relative_difference`` of the report is taken on the samples, with the operators as
     ONNX defines them. Raises UnsupportedModelError for a model that is quantised already, has
@@ -50,35 +52,41 @@ def quantize(
     _require_float(model)
     if target.refusal is not None:
         raise UnsupportedModelError(f"{target.refusal}.")
-    probes = given_probes(model, samples)
+    probes = _probes(model, samples)
     prepared, steps = prepare(model)
-    steps += to_integer_forms(prepared)
-    if chosen.equalise:
-        steps += equalise(prepared)
-    if chosen.smooth:
-        steps += smooth(prepared, feeds(prepared, samples))
-    quantiser = Quantiser(prepared, samples, target, chosen)
-    placement = quantiser.place()
-    _require_weights(placement, target)
-    made = quantiser.make(placement)
-    differences = _compare(model, made.model, probes)
-    ran = (executed_kernels(made.model, placement, probes[0].inputs),) if target.fuses_here else ()
+    _require_names(prepared, chosen.exclude)
+    whole = quantise_parts(prepared, samples, target, chosen)
+    _require_weights(whole, target)
+    differences = _compare(model, whole.model, probes)
+    placements = [part.quantised.placement for part in whole.parts]
+    nodes = {name for placement in placements for name in placement.nodes}
+    ran = executed_kernels(whole.model, nodes, probes[0].inputs) if target.fuses_here else None
     report = TransformReport(
         transform="quantize",
         changed=True,
         before=model_cost(model),
-        after=model_cost(made.model),
+        after=model_cost(whole.model),
         max_relative_difference=differences[0].relative if differences else None,
-        steps=(
-            *steps,
-            calibration_step(chosen, target, samples),
-            *placement_steps(prepared, placement, target),
-            *refined_steps(made.refined),
-            *map(executed_step, ran),
+        steps=(*steps, *account(whole, target, chosen, ran)),
+        skipped=(
+            *(s for part in whole.parts for s in part.quantised.placement.skipped),
+            *whole.skipped,
         ),
-        skipped=placement.skipped,
     )
-    return made.model, report
+    return whole.model, report
+
+
+def _probes(model: ir.Model, samples: Samples) -> tuple[Probe, ...]:
+    if isinstance(samples, Mapping):
+        return given_probes(model, samples)
+    return request_probes(model, samples)
+
+
+def _require_names(model: ir.Model, patterns: tuple[str, ...]) -> None:
+    names = [node.name or "" for node in all_nodes(model)]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError(f"no node is named {pattern!r}; take it out of the exclusions.")
 
 
 def _require_float(model: ir.Model) -> None:
@@ -89,12 +97,14 @@ def _require_float(model: ir.Model) -> None:
         )
 
 
-def _require_weights(placement: Placement, target: Target) -> None:
-    if placement.weights:
+def _require_weights(whole: Whole, target: Target) -> None:
+    placements = [part.quantised.placement for part in whole.parts]
+    if any(placement.weights for placement in placements):
         return
-    reasons = "; ".join(f"{s.what}: {s.why}" for s in placement.skipped[:3])
+    left = [*(s for placement in placements for s in placement.skipped), *whole.skipped]
+    reasons = "; ".join(f"{skipped.what}: {skipped.why}" for skipped in left[:3])
     raise UnsupportedModelError(
-        "nothing to quantise: no node of the main graph has weights and an 8-bit kernel for "
+        "nothing to quantise: no node has weights and an 8-bit kernel for "
         f"target {target.name} ({reasons})."
     )
 

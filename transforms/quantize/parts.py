@@ -1,0 +1,77 @@
+"""A whole model, quantised part by part: its main graph, and every branch that samples reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from trimton.transforms.graph.taps import Feed
+from trimton.transforms.quantize.branches import Batches, Branch, branches, put_back
+from trimton.transforms.quantize.equalisation import equalise
+from trimton.transforms.quantize.integer_forms import to_integer_forms
+from trimton.transforms.quantize.quantiser import Quantised, Quantiser, Samples
+from trimton.transforms.quantize.settings import QuantizeSettings
+from trimton.transforms.quantize.smoothquant import smooth
+from trimton.transforms.quantize.targets import Target
+from trimton.transforms.report import Skipped, Step
+
+
+@dataclass(frozen=True)
+class Part:
+    """One graph: its float form as it was quantised, what became of it, and rewrites before."""
+
+    prepared: ir.Model
+    quantised: Quantised
+    rewrites: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The quantised ``model``; ``parts``, the main graph first; branches that were left alone."""
+
+    model: ir.Model
+    parts: tuple[Part, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def quantise_parts(
+    prepared: ir.Model, samples: Samples, target: Target, settings: QuantizeSettings
+) -> Whole:
+    """Quantise ``prepared`` (see prepare), which is rewritten in place first, and its branches."""
+    quantiser = Quantiser(prepared, samples, target, settings)
+    rewrites = to_integer_forms(prepared)
+    if settings.equalise:
+        rewrites += equalise(prepared)
+    if settings.smooth:
+        rewrites += smooth(prepared, quantiser.batches())
+    made = quantiser.make(quantiser.place())
+    parts, skipped = [Part(prepared, made, rewrites)], list[Skipped]()
+    for branch in branches(prepared):
+        reached = _Reached(branch, prepared, quantiser.batches)
+        if next(iter(reached), None) is None:
+            skipped.append(
+                Skipped(f"{branch.attribute} of {branch.node}", "no sample reaches this branch")
+            )
+            continue
+        inner = quantise_parts(branch.model, reached, target, settings)
+        if any(part.quantised.placement.weights for part in inner.parts):
+            put_back(branch, inner.model, made.model)
+            parts.extend(inner.parts)
+        else:
+            skipped.extend(s for part in inner.parts for s in part.quantised.placement.skipped)
+        skipped.extend(inner.skipped)
+    return Whole(made.model, tuple(parts), tuple(skipped))
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """The feeds that reach a branch, again for each iteration: none is kept."""
+
+    branch: Branch
+    around: ir.Model
+    batches: Batches
+
+    def __iter__(self) -> Iterator[Feed]:
+        return self.branch.feeds(self.around, self.batches)
