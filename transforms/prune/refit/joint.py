@@ -98,7 +98,7 @@ def refit_jointly(pair: Pair, weights: Weights, fitted: Pool, judging: Pool | No
     none: those that did best on the way are given.
     """
     rng = np.random.default_rng(0)
-    judge = _drawn(pair, fitted if judging is None else judging, rng, 4)
+    judge = _drawn(pair, fitted if judging is None else judging, rng, 2)
     best, least = weights, pair.error(weights, judge)
     read = _with_one(pair.first.rows(_drawn(pair, fitted, rng, 4).read))
     whitening = cho_factor(_damped(read.T @ read / np.float32(len(read)), _RIDGE))

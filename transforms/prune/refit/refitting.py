@@ -54,7 +54,18 @@ def refit_sites(model: ir.Model, kept: Kept) -> tuple[Site, ...]:
         if readers[id(layer.weight)] > 1:
             continue
         sites.append(site_of(layer, kept, position, makers))
-    return tuple(sorted(sites, key=lambda site: site.order))
+    together = {id(site.producer) for site in sites}
+    alone = (
+        site
+        for site in sites
+        # A layer that reads what it always did learns enough with the one behind it.
+        if id(site.layer) not in together or _loses_inputs(site.layer, kept)
+    )
+    return tuple(sorted(alone, key=lambda site: site.order))
+
+
+def _loses_inputs(layer: Layer, kept: Kept) -> bool:
+    return layer.inputs is not None and not kept.mask(layer.weight, layer.inputs).all()
 
 
 def site_of(

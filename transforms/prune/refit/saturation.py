@@ -26,8 +26,12 @@ class Limits:
 
     def goal(self, wanted: Array, made: Array) -> Array:
         """The nearest to ``made`` of what the activation makes the same of as of ``wanted``."""
-        goal = np.where(wanted <= self.low, np.minimum(made, np.float32(self.low)), wanted)
-        return np.where(wanted >= self.high, np.maximum(made, np.float32(self.high)), goal)
+        goal = wanted
+        if self.low > -inf:
+            goal = np.where(wanted <= self.low, np.minimum(made, np.float32(self.low)), goal)
+        if self.high < inf:
+            goal = np.where(wanted >= self.high, np.maximum(made, np.float32(self.high)), goal)
+        return goal
 
 
 NO_LIMITS = Limits()
