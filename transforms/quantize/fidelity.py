@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array
-from trimton.transforms.graph.taps import Taps
-from trimton.transforms.quantize.calibration import feeds
+from trimton.transforms.graph.taps import Feed, Taps
+from trimton.transforms.quantize.calibration.feeds import samples_in
 
 SAMPLES = 128
-_BATCH = 16
 _SMALLEST = 1e-24
 
 
@@ -40,11 +38,13 @@ class Fidelity:
 
 
 class Reference:
-    """The outputs of ``model`` on the first ``count`` of ``samples``, to compare others with."""
+    """The outputs of ``model`` on the first of ``batches``, to compare others with.
 
-    def __init__(self, model: ir.Model, samples: Mapping[str, Array], count: int = SAMPLES) -> None:
-        first = {name: array[:count] for name, array in samples.items()}
-        self._feeds = tuple(islice(feeds(model, first, _BATCH), count))
+    As many as hold ``count`` samples or a little more are kept in memory, with the outputs.
+    """
+
+    def __init__(self, model: ir.Model, batches: Iterable[Feed], count: int = SAMPLES) -> None:
+        self._feeds = tuple(_first(batches, count))
         self._names = [value.name or "" for value in model.graph.outputs]
         self._expected = {
             name: arrays for name, arrays in self._run(model).items() if arrays[0].dtype.kind == "f"
@@ -67,6 +67,14 @@ class Reference:
         taps = Taps(model, self._names)
         runs = [taps(feed) for feed in self._feeds]
         return {name: [made[name] for made in runs] for name in self._names}
+
+
+def _first(batches: Iterable[Feed], count: int) -> Iterator[Feed]:
+    for feed in batches:
+        yield feed
+        count -= samples_in(feed)
+        if count <= 0:
+            return
 
 
 def _error(expected: list[Array], found: list[Array]) -> float:

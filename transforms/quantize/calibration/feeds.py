@@ -39,3 +39,8 @@ def feeds(model: ir.Model, samples: Mapping[str, Array], batch: int = BATCH) -> 
             spec.name: np.ascontiguousarray(samples[spec.name][first : min(first + size, count)])
             for spec in specs
         }
+
+
+def samples_in(feed: Feed) -> int:
+    """The number of samples in ``feed``: the first axis of its first array that has one."""
+    return next((len(array) for array in feed.values() if np.ndim(array) > 0), 1)

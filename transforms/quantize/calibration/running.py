@@ -18,6 +18,7 @@ from trimton.core.errors import InputError
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.taps import Feed, Taps
 from trimton.transforms.quantize.calibration.counter import STRIDE, Counter
+from trimton.transforms.quantize.calibration.feeds import samples_in
 from trimton.transforms.quantize.calibration.histogram import Histogram
 from trimton.transforms.quantize.sites import ActivationSite
 
@@ -49,7 +50,7 @@ def calibrate(
     counters = {name: Counter(stride) for name in names}
 
     def count(feed: Feed, batch: int, first: int) -> int:
-        samples = _samples(feed)
+        samples = samples_in(feed)
         _require_finite(feed, samples, first)
         for name, values in taps(feed).items():
             if (bad := counters[name].add(values, samples, batch)) is not None:
@@ -79,7 +80,7 @@ def _side_by_side(
         try:
             for batch, feed in enumerate(batches):
                 running.append(pool.submit(count, feed, batch, first))
-                first += _samples(feed)
+                first += samples_in(feed)
                 if len(running) >= workers:
                     yield running.popleft().result()
             while running:
@@ -87,11 +88,6 @@ def _side_by_side(
         finally:
             for future in running:
                 future.cancel()
-
-
-def _samples(feed: Feed) -> int:
-    """The number of samples in ``feed``: the first axis of its first array that has one."""
-    return next((len(array) for array in feed.values() if np.ndim(array) > 0), 1)
 
 
 def _require_finite(feed: Mapping[str, Array], samples: int, first: int) -> None:
