@@ -67,21 +67,20 @@ def kernels(model: Path, request: Feed) -> Kernels:
 
 
 def _idle(graph: onnx.GraphProto) -> int:
-    """Conversions of ``graph`` that no integer kernel is behind or before."""
-    readers: dict[str, list[str]] = {output.name: ["output"] for output in graph.output}
+    """Conversions of ``graph`` and its subgraphs that no integer kernel is behind or before."""
+    readers: dict[str, set[str]] = {output.name: {"output"} for output in graph.output}
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node.op_type)
+            readers.setdefault(name, set()).add(node.op_type)
     constants = {tensor.name for tensor in graph.initializer}
-    pairs = sum(
-        node.op_type == "QuantizeLinear"
-        and set(readers.get(node.output[0], ())) == {"DequantizeLinear"}
+    inner = (a.g for node in graph.node for a in node.attribute if a.type == a.GRAPH)
+    return sum(map(_idle, inner)) + sum(
+        node.input[0] in constants
+        if node.op_type == "DequantizeLinear"
+        else node.op_type == "QuantizeLinear"
+        and readers.get(node.output[0]) == {"DequantizeLinear"}
         for node in graph.node
     )
-    weights = sum(
-        node.op_type == "DequantizeLinear" and node.input[0] in constants for node in graph.node
-    )
-    return pairs + weights
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ from trimton.transforms.graph.load import load_model
 from trimton.transforms.quantize import QuantizeSettings, quantize
 
 
+def merged(requests):
+    """One array for each input, where each has an axis for samples at its front."""
+    if any(array.ndim == 0 or len(array) != 1 for array in requests[0].values()):
+        return requests
+    return {name: np.concatenate([one[name] for one in requests]) for name in requests[0]}
+
+
 def compress(source, requests, result, options):
-    for name, array in requests[0].items():
-        if array.ndim == 0 or len(array) != 1:
-            raise SystemExit(
-                f"the first axis of input {name!r} is no batch: samples cannot be given"
-            )
-    names = requests[0]
-    samples = {name: np.concatenate([request[name] for request in requests]) for name in names}
     try:
         fused, _ = fuse(load_model(source))
         target = resolve_target("auto", describe().instruction_sets)
         settings = QuantizeSettings(**{"target": target, **options})
-        quantised, _ = quantize(fused, samples, settings)
+        quantised, _ = quantize(fused, merged(requests), settings)
     except TrimtonError as error:
         raise SystemExit(f"{error}") from error
     ir.save(quantised, result)
