@@ -65,7 +65,7 @@ def channel_means(
     if custom := custom_operators(model):
         raise UnsupportedModelError(f"ONNX Runtime does not know {', '.join(custom)}.")
     try:
-        session = open_session(_tapped(model, {name for name, _ in wanted}))
+        session = open_session(_tapped(model, {name for name, _ in wanted}), optimise=True)
     except ORT_ERRORS as error:
         raise UnsupportedModelError(
             f"the model cannot be run here: {one_line(str(error))}."
