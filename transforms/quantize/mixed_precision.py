@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from trimton.transforms.quantize.fidelity import Fidelity, Reference
 from trimton.transforms.quantize.quantiser import Quantised, Quantiser
 from trimton.transforms.quantize.sensitivity import LayerDamage, named, sensitivities
+from trimton.transforms.quantize.settings import QuantizeSettings
+from trimton.transforms.report import Step
 
 # A layer costs at least this share of the model's MACs: calls and conversions are not free.
 _SMALLEST_SHARE = 1e-3
@@ -25,10 +27,9 @@ _SMALLEST_SHARE = 1e-3
 class Goal:
     """What the outputs must keep, and how many MACs may leave the integers for it.
 
-    ``agreement`` (share of rows) and ``sqnr_db`` are the least that is wanted, None for no wish;
-    without either the outputs become as good as ``float_macs`` allows. That is a share of the
-    model's multiply-accumulates, which stands for latency: unlike seconds it gives the same
-    model every time.
+    ``agreement`` (share of rows) and ``sqnr_db`` are the least that is wanted, None for no wish.
+    ``float_macs`` is a share of the model's multiply-accumulates, which stands for latency:
+    unlike seconds it gives the same model every time.
     """
 
     agreement: float | None = None
@@ -46,6 +47,13 @@ class Goal:
             if wanted is not None
         ]
         return bool(wishes) and all(wishes)
+
+
+def goal_of(settings: QuantizeSettings) -> Goal | None:
+    """What ``settings`` ask for; None where all layers may be in integers whatever it costs."""
+    if settings.min_agreement is None and settings.min_sqnr_db is None:
+        return None
+    return Goal(settings.min_agreement, settings.min_sqnr_db, settings.max_float_macs)
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,33 @@ def mix(quantiser: Quantiser, reference: Reference, goal: Goal) -> Mixed:
     search = _Search(quantiser, reference, _within(damages, goal.float_macs), search.tried)
     search.halve(goal)
     return search.result(goal, search.best(goal), before, damages)
+
+
+def mixed_step(mixed: Mixed) -> Step:
+    """What stayed in float and what that brought; every layer's own damage in the detail."""
+    missed = "" if mixed.is_met else "; what was asked for is out of reach"
+    return Step(
+        "mixed-precision",
+        f"layers left in float ({mixed.float_macs:.1%} of the multiply-accumulates): outputs at "
+        f"{mixed.fidelity}, {mixed.before} without{missed}",
+        len(mixed.in_float),
+        {
+            "in_float": list(mixed.in_float),
+            "float_macs": mixed.float_macs,
+            "is_met": mixed.is_met,
+            "sqnr_db": {"before": mixed.before.sqnr_db, "after": mixed.fidelity.sqnr_db},
+            "agreement": {"before": mixed.before.agreement, "after": mixed.fidelity.agreement},
+            "layers": [
+                {
+                    "name": damage.layer,
+                    "sqnr_db": damage.fidelity.sqnr_db,
+                    "agreement": damage.fidelity.agreement,
+                    "macs_share": damage.macs_share,
+                }
+                for damage in mixed.damages
+            ],
+        },
+    )
 
 
 def _within(damages: Sequence[LayerDamage], float_macs: float) -> tuple[LayerDamage, ...]:
