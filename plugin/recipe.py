@@ -97,6 +97,22 @@ class QuantizeStep(Settings):
         description="Round weights so that they make up for each other's errors, and correct "
         "biases, layer by layer on the calibration samples.",
     )
+    min_agreement: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Leave the most harmful layers in float until this share of the calibration "
+        "samples keeps its label.",
+    )
+    min_sqnr_db: float | None = Field(
+        None, description="The same, by the outputs' ratio of signal to noise in decibels."
+    )
+    max_float_macs: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Leave no more than this share of the multiply-accumulates in float for it.",
+    )
     exclude: list[str] = Field(
         default_factory=list, description="Names of nodes that stay in float; * matches any text."
     )

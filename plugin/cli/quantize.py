@@ -66,6 +66,23 @@ def command(
             "layer by layer on the samples."
         ),
     ] = True,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Leave the most harmful layers in float until so many samples keep their label.",
+        ),
+    ] = None,
+    min_sqnr_db: Annotated[
+        float | None,
+        typer.Option(metavar="DB", help="The same, by the outputs' ratio of signal to noise."),
+    ] = None,
+    max_float_macs: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Leave no more than this share of the MACs in float for it."
+        ),
+    ] = 1.0,
     exclude: Annotated[
         list[str] | None,
         typer.Option(metavar="NODE", help="Leave this node in float (repeatable, * matches all)."),
@@ -95,6 +112,9 @@ def command(
         equalise=equalise,
         smooth=smooth,
         refine=refine,
+        min_agreement=min_agreement,
+        min_sqnr_db=min_sqnr_db,
+        max_float_macs=max_float_macs,
     )
     with progress() as shown:
         shown.add_task(f"calibrating on {len(samples)} samples", total=None)

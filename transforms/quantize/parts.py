@@ -10,7 +10,10 @@ import onnx_ir as ir
 from trimton.transforms.graph.taps import Feed
 from trimton.transforms.quantize.branches import Batches, Branch, branches, put_back
 from trimton.transforms.quantize.equalisation import equalise
+from trimton.transforms.quantize.explain import TensorAccount, tensor_accounts
+from trimton.transforms.quantize.fidelity import Reference
 from trimton.transforms.quantize.integer_forms import to_integer_forms
+from trimton.transforms.quantize.mixed_precision import Goal, Mixed, mix
 from trimton.transforms.quantize.quantiser import Quantised, Quantiser, Samples
 from trimton.transforms.quantize.settings import QuantizeSettings
 from trimton.transforms.quantize.smoothquant import smooth
@@ -20,11 +23,17 @@ from trimton.transforms.report import Skipped, Step
 
 @dataclass(frozen=True)
 class Part:
-    """One graph: its float form as it was quantised, what became of it, and rewrites before."""
+    """One graph: its float form as it was quantised, what became of it, and rewrites before.
+
+    ``mixed`` tells which layers stayed in float for the sake of the outputs, if that was asked,
+    and ``tensors`` what the integers of each activation cover and lose.
+    """
 
     prepared: ir.Model
     quantised: Quantised
     rewrites: tuple[Step, ...]
+    mixed: Mixed | None
+    tensors: tuple[TensorAccount, ...]
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,10 @@ def quantise_parts(
         rewrites += equalise(prepared)
     if settings.smooth:
         rewrites += smooth(prepared, quantiser.batches())
-    made = quantiser.make(quantiser.place())
-    parts, skipped = [Part(prepared, made, rewrites)], list[Skipped]()
+    mixed = _mixed(quantiser, settings)
+    made = quantiser.make(quantiser.place()) if mixed is None else mixed.made
+    tensors = tensor_accounts(made.placement, quantiser.histograms, made.encodings)
+    parts, skipped = [Part(prepared, made, rewrites, mixed, tensors)], list[Skipped]()
     for branch in branches(prepared):
         reached = _Reached(branch, prepared, quantiser.batches)
         if next(iter(reached), None) is None:
@@ -63,6 +74,15 @@ def quantise_parts(
             skipped.extend(s for part in inner.parts for s in part.quantised.placement.skipped)
         skipped.extend(inner.skipped)
     return Whole(made.model, tuple(parts), tuple(skipped))
+
+
+def _mixed(quantiser: Quantiser, settings: QuantizeSettings) -> Mixed | None:
+    """The choice of layers that stay in float; None where none may or nothing is quantised."""
+    has_wish = settings.min_agreement is not None or settings.min_sqnr_db is not None
+    if not has_wish or not quantiser.place().weights:
+        return None
+    goal = Goal(settings.min_agreement, settings.min_sqnr_db, settings.max_float_macs)
+    return mix(quantiser, Reference(quantiser.prepared, quantiser.batches()), goal)
 
 
 @dataclass(frozen=True)

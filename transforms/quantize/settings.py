@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trimton.core.errors import InputError
+
 
 @dataclass(frozen=True)
 class QuantizeSettings:
@@ -16,6 +18,11 @@ class QuantizeSettings:
     channels between layers and out of what matrix products read, where that promises less error;
     the float outputs stay the same. ``refine`` rounds weights so that they make up
     for each other's errors, and corrects biases, layer by layer on the samples.
+
+    With ``min_agreement`` (share of samples with the same largest output) or ``min_sqnr_db`` the
+    layers that do most harm stay in float, as few as the outputs need for it, and no more than
+    the share ``max_float_macs`` of the multiply-accumulates. Raises InputError for a share that
+    is none.
     """
 
     calibration_method: str = "minmax"
@@ -26,3 +33,12 @@ class QuantizeSettings:
     equalise: bool = True
     smooth: bool = True
     refine: bool = True
+    min_agreement: float | None = None
+    min_sqnr_db: float | None = None
+    max_float_macs: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_agreement", "max_float_macs"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise InputError(f"{name} is {share:g}; give a share between 0 and 1.")

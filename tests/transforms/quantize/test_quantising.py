@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,25 @@ def test_a_model_without_8_bit_kernels_is_refused() -> None:
 def test_samples_that_cannot_be_run_are_refused() -> None:
     with pytest.raises(InputError, match="cannot be run on the data given"):
         quantize(network(), {"x": np.ones((4, 2, 8, 8), np.float32)})
+
+
+def test_the_most_harmful_layers_stay_in_float_until_the_outputs_are_good_enough() -> None:
+    model, data = network(), samples()
+    plain = QuantizeSettings(refine=False)
+    all_integer, _ = quantize(model, data, plain)
+    _, report = quantize(model, data, replace(plain, min_sqnr_db=45.0))
+
+    (mixed,) = [step for step in report.steps if step.name == "mixed-precision"]
+    assert mixed.detail["is_met"]
+    assert mixed.detail["sqnr_db"]["before"] < 45 <= mixed.detail["sqnr_db"]["after"]
+    assert 0 < mixed.count < len(weights_of(all_integer))
+    excluded = {s.what.split()[1] for s in report.skipped if s.why == "excluded by name"}
+    assert excluded == set(mixed.detail["in_float"])
+
+
+def test_a_share_above_one_is_refused() -> None:
+    with pytest.raises(InputError, match="min_agreement is 99; give a share between 0 and 1"):
+        QuantizeSettings(min_agreement=99)
 
 
 def test_the_example_model_loses_little_accuracy() -> None:
