@@ -13,6 +13,7 @@ from trimton.transforms.graph.taps import Feed
 from trimton.transforms.quantize.calibration import Histogram, calibrate, feeds
 from trimton.transforms.quantize.encoding import Encoding
 from trimton.transforms.quantize.encodings import activation_encodings, constant_encodings
+from trimton.transforms.quantize.explain import TensorAccount, tensor_accounts
 from trimton.transforms.quantize.placement import place
 from trimton.transforms.quantize.ranges import range_method
 from trimton.transforms.quantize.refinement import Refined, refine
@@ -31,12 +32,16 @@ Samples = Mapping[str, Array] | Iterable[Feed]
 
 @dataclass(frozen=True)
 class Quantised:
-    """A quantised graph, the encodings of its activations by value, and what refining brought."""
+    """A quantised graph, the encodings of its activations by value, and what refining brought.
+
+    ``tensors`` tells what each encoding covers and loses.
+    """
 
     model: ir.Model
     placement: Placement
     encodings: Mapping[str, Encoding]
     refined: tuple[Refined, ...]
+    tensors: tuple[TensorAccount, ...]
 
 
 class Quantiser:
@@ -83,7 +88,8 @@ class Quantiser:
         wanted = self._settings.refine if refined is None else refined
         if wanted and placement.weights:
             changes = refine(self.prepared, model, placement.weights, self.batches)
-        return Quantised(model, placement, encodings, changes)
+        tensors = tensor_accounts(placement, self.histograms, encodings)
+        return Quantised(model, placement, encodings, changes, tensors)
 
     def _calibrate(self, placement: Placement) -> None:
         sites = [
