@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trimton.transforms.quantize.executed import Executed
 from trimton.transforms.quantize.explain import ranges_step
-from trimton.transforms.quantize.mixed_precision import Mixed
+from trimton.transforms.quantize.mixed_precision import mixed_step
 from trimton.transforms.quantize.parts import Part, Whole
 from trimton.transforms.quantize.refinement import Refined
 from trimton.transforms.quantize.settings import QuantizeSettings
@@ -29,37 +29,9 @@ def account(
         *(step for part in whole.parts for step in part.rewrites),
         calibration,
         *placement_steps(whole.parts, target),
-        ranges_step([tensor for part in whole.parts for tensor in part.tensors]),
         *(mixed_step(part.mixed) for part in whole.parts if part.mixed is not None),
         *refined_steps([layer for part in whole.parts for layer in part.quantised.refined]),
         *([] if executed is None else [executed_step(executed)]),
-    )
-
-
-def mixed_step(mixed: Mixed) -> Step:
-    """What stayed in float and what that brought; every layer's own damage in the detail."""
-    missed = "" if mixed.is_met else "; what was asked for is out of reach"
-    return Step(
-        "mixed-precision",
-        f"layers left in float ({mixed.float_macs:.1%} of the multiply-accumulates): outputs at "
-        f"{mixed.fidelity}, {mixed.before} without{missed}",
-        len(mixed.in_float),
-        {
-            "in_float": list(mixed.in_float),
-            "float_macs": mixed.float_macs,
-            "is_met": mixed.is_met,
-            "sqnr_db": {"before": mixed.before.sqnr_db, "after": mixed.fidelity.sqnr_db},
-            "agreement": {"before": mixed.before.agreement, "after": mixed.fidelity.agreement},
-            "layers": [
-                {
-                    "name": damage.layer,
-                    "sqnr_db": damage.fidelity.sqnr_db,
-                    "agreement": damage.fidelity.agreement,
-                    "macs_share": damage.macs_share,
-                }
-                for damage in mixed.damages
-            ],
-        },
     )
 
 

@@ -10,10 +10,9 @@ import onnx_ir as ir
 from trimton.transforms.graph.taps import Feed
 from trimton.transforms.quantize.branches import Batches, Branch, branches, put_back
 from trimton.transforms.quantize.equalisation import equalise
-from trimton.transforms.quantize.explain import TensorAccount, tensor_accounts
 from trimton.transforms.quantize.fidelity import Reference
 from trimton.transforms.quantize.integer_forms import to_integer_forms
-from trimton.transforms.quantize.mixed_precision import Goal, Mixed, mix
+from trimton.transforms.quantize.mixed_precision import Mixed, goal_of, mix
 from trimton.transforms.quantize.quantiser import Quantised, Quantiser, Samples
 from trimton.transforms.quantize.settings import QuantizeSettings
 from trimton.transforms.quantize.smoothquant import smooth
@@ -25,15 +24,13 @@ from trimton.transforms.report import Skipped, Step
 class Part:
     """One graph: its float form as it was quantised, what became of it, and rewrites before.
 
-    ``mixed`` tells which layers stayed in float for the sake of the outputs, if that was asked,
-    and ``tensors`` what the integers of each activation cover and lose.
+    ``mixed`` tells which layers stayed in float for the sake of the outputs, if that was asked.
     """
 
     prepared: ir.Model
     quantised: Quantised
     rewrites: tuple[Step, ...]
     mixed: Mixed | None
-    tensors: tuple[TensorAccount, ...]
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,7 @@ def quantise_parts(
         rewrites += smooth(prepared, quantiser.batches())
     mixed = _mixed(quantiser, settings)
     made = quantiser.make(quantiser.place()) if mixed is None else mixed.made
-    tensors = tensor_accounts(made.placement, quantiser.histograms, made.encodings)
-    parts, skipped = [Part(prepared, made, rewrites, mixed, tensors)], list[Skipped]()
+    parts, skipped = [Part(prepared, made, rewrites, mixed)], list[Skipped]()
     for branch in branches(prepared):
         reached = _Reached(branch, prepared, quantiser.batches)
         if next(iter(reached), None) is None:
@@ -78,10 +74,9 @@ def quantise_parts(
 
 def _mixed(quantiser: Quantiser, settings: QuantizeSettings) -> Mixed | None:
     """The choice of layers that stay in float; None where none may or nothing is quantised."""
-    has_wish = settings.min_agreement is not None or settings.min_sqnr_db is not None
-    if not has_wish or not quantiser.place().weights:
+    goal = goal_of(settings)
+    if goal is None or not quantiser.place().weights:
         return None
-    goal = Goal(settings.min_agreement, settings.min_sqnr_db, settings.max_float_macs)
     return mix(quantiser, Reference(quantiser.prepared, quantiser.batches()), goal)
 
 
