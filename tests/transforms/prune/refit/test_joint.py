@@ -205,3 +205,34 @@ def test_features_that_learn_beat_features_that_were_chosen(
         assert bool(together) == (name == "together")
         monkeypatch.setattr("trimton.transforms.prune.refit.refitting.refit_pair", lambda *_: None)
     assert errors["together"] < 0.8 * errors["alone"]
+
+
+BLOCKS = """g (float[N,3,6,6] x, float[8,3,1,1] s, float[16,8,3,3] a, float[8,16,3,3] b,
+    float[16,8,3,3] c, float[8,16,3,3] d) => (float[N,8,6,6] y) {
+  t0 = Conv(x, s)
+  h0 = Relu(t0)
+  a1 = Conv <pads = [1,1,1,1]> (h0, a)
+  r1 = Relu(a1)
+  b1 = Conv <pads = [1,1,1,1]> (r1, b)
+  t1 = Add(b1, h0)
+  h1 = Relu(t1)
+  a2 = Conv <pads = [1,1,1,1]> (h1, c)
+  r2 = Relu(a2)
+  b2 = Conv <pads = [1,1,1,1]> (r2, d)
+  t2 = Add(b2, h1)
+  y = Relu(t2)
+}"""
+
+
+def test_a_layer_whose_inputs_stay_learns_only_with_the_one_behind_it(
+    make_model: ModelMaker,
+) -> None:
+    kernels = {"a": (16, 8, 3, 3), "b": (8, 16, 3, 3), "c": (16, 8, 3, 3), "d": (8, 16, 3, 3)}
+    weights = {name: normal(*shape, seed=ord(name)) / 8 for name, shape in kernels.items()}
+    model = make_model(BLOCKS, s=normal(8, 3, 1, 1), **weights)
+    settings = PruneSettings(ratio=0.5, multiple=1)
+    _, report = prune(model, settings, {"x": normal(96, 3, 6, 6)})
+    makers = {node.outputs[0].name: node.name for node in prepared(model).graph}
+    a1, b1, a2, b2 = (makers[name] for name in ("a1", "b1", "a2", "b2"))
+    layers = [step.detail["layer"] for step in report.steps if step.name == "refit"]
+    assert layers == [b1, f"{a1} and {b1}", b2, f"{a2} and {b2}"]
