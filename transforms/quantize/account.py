@@ -29,6 +29,7 @@ def account(
         *(step for part in whole.parts for step in part.rewrites),
         calibration,
         *placement_steps(whole.parts, target),
+        ranges_step([row for part in whole.parts for row in part.quantised.tensors]),
         *(mixed_step(part.mixed) for part in whole.parts if part.mixed is not None),
         *refined_steps([layer for part in whole.parts for layer in part.quantised.refined]),
         *([] if executed is None else [executed_step(executed)]),

@@ -60,7 +60,7 @@ def tensor_accounts(
 
 def ranges_step(accounts: Iterable[TensorAccount]) -> Step:
     """The accounts in the detail; the noisiest tensors by name."""
-    rows = tuple(accounts)
+    rows = sorted(accounts, key=_noise_rank)
     noisiest = [
         f"{row.name} ({row.sqnr_db:.0f} dB)" for row in rows[:_SHOWN] if row.sqnr_db is not None
     ]
