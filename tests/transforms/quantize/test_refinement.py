@@ -13,6 +13,7 @@ from trimton.transforms.graph.session import open_session, run
 from trimton.transforms.graph.taps import Taps
 from trimton.transforms.quantize import refinement
 from trimton.transforms.quantize.encoding import LIMITS, Encoding
+from trimton.transforms.quantize.layer_change import LayerChange
 from trimton.transforms.quantize.placement import place
 from trimton.transforms.quantize.prepare import prepare
 from trimton.transforms.quantize.refinement import refine
@@ -123,23 +124,23 @@ def test_refined_networks_are_closer_on_unseen_images(network, target) -> None:
     model = quantised(network, placement)
     before = error(network, model)
     refined = refine(network, model, placement.weights, lambda: images(128, 2))
-    assert [one.layer for one in refined] == [site.layer for site in placement.weights]
-    assert len(refined) == LAYERS
-    assert all(one.after <= one.before for one in refined)
+    assert {one.layer for one in refined} <= {site.layer for site in placement.weights}
+    assert len(refined) >= 2
+    assert all(one.after < one.before for one in refined)
     assert error(network, model) < 0.8 * before
 
 
-def test_a_network_whose_outputs_got_worse_is_restored(network, monkeypatch) -> None:
+def test_a_change_that_makes_the_outputs_worse_is_taken_back(network, monkeypatch) -> None:
     placement = place(network, target_named("avx2"))
     model = quantised(network, placement)
     before = {name: _array(model, name) for name in model.graph.initializers}
 
-    def spoil(original, quantised, layers, batches, rounding) -> tuple[refinement.Refined, ...]:
-        for layer in layers:
-            layer.set_integers(np.zeros_like(layer.integers()))
-        return (refinement.Refined("n0", "a", "spoiled", 1.0, 0.0),)
+    def spoil(question, evidence) -> list[LayerChange]:
+        integers = np.zeros_like(question.layer.integers())
+        shift = np.ones((integers.shape[0], integers.shape[2]))
+        return [LayerChange(question.layer, "spoiled", integers, shift, 1.0, 0.0)]
 
-    monkeypatch.setattr(refinement, "_refine_layers", spoil)
+    monkeypatch.setattr(refinement, "changes", spoil)
     assert refine(network, model, placement.weights, lambda: images(16, 2)) == ()
     for name, array in before.items():
         assert np.array_equal(_array(model, name), array)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +47,7 @@ class Weights:
 
 def candidates(
     weights: Weights, seen: GroupMoments, held_out: GroupMoments | None, *, has_bias: bool
-) -> Sequence[Candidate]:
+) -> list[Candidate]:
     """Ways to replace the integers of ``weights``; the first keeps them.
 
     The scale stays. The moments are those of the features and of the error that the float weights
@@ -72,14 +71,6 @@ def candidates(
         shift = _shift(seen, weights.change(integers)) if has_bias else nothing
         found.append(Candidate(method, integers, shift))
     return found
-
-
-def best_by_group(
-    tried: Sequence[Candidate], weights: Weights, judge: GroupMoments
-) -> tuple[Array, Array]:
-    """(choice [groups], errors [candidates, groups]): which of ``tried`` is best for each group."""
-    errors = np.stack([judge.errors(weights.change(one.integers), one.shift) for one in tried])
-    return np.argmin(errors, axis=0), errors
 
 
 def _round(goal: Array, weights: Weights, gram: Array) -> Array:
