@@ -17,7 +17,7 @@ from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.graph.edit import Array, Editor, constant
 from trimton.transforms.graph.normalise import normalise
 from trimton.transforms.graph.quantised import quantised_nodes
-from trimton.transforms.graph.shapes import infer_shapes
+from trimton.transforms.graph.shapes import infer_shapes, restored_declarations
 from trimton.transforms.graph.tensors import subgraphs_of
 from trimton.transforms.prune.constants import Shift, apply_shift
 from trimton.transforms.prune.refit.features import as_weight, weight_matrix
@@ -109,7 +109,7 @@ class LinearLayers:
 
 
 def prepared(model: ir.Model, what: str) -> ir.Model:
-    """A copy of ``model`` in normal form with its shapes; ``what`` is to be done to it.
+    """A copy of ``model`` in normal form with shapes inside; ``what`` is to be done to it.
 
     Raises UnsupportedModelError for a quantised model.
     """
@@ -119,7 +119,8 @@ def prepared(model: ir.Model, what: str) -> ir.Model:
             f"{what} the float model, then quantise the result."
         )
     work = normalise(model.clone(), keep_default_inputs=True)
-    infer_shapes(work)
+    with restored_declarations(work):
+        infer_shapes(work)
     return work
 
 

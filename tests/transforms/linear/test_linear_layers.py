@@ -10,6 +10,7 @@ import pytest
 
 from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.graph.edit import Editor
+from trimton.transforms.graph.inputs import interface
 from trimton.transforms.graph.session import open_session, run
 from trimton.transforms.linear import LinearLayer, find_linear_layers
 from trimton.transforms.linear.layers import prepared
@@ -141,3 +142,10 @@ def test_a_quantised_model_is_refused(make_model: ModelMaker) -> None:
     )
     with pytest.raises(UnsupportedModelError, match="sparsify the float model"):
         prepared(model, "sparsify")
+
+
+def test_preparing_keeps_the_interface(make_model: ModelMaker) -> None:
+    """The file calls the rows of its output otherwise than inference does."""
+    graph = "g (float[N,4] x, float[4,3] w) => (float[rows,3] y) { y = MatMul(x, w) }"
+    model = make_model(graph, w=normal(4, 3))
+    assert interface(prepared(model, "test")) == interface(model)
