@@ -94,10 +94,7 @@ class LinearLayer:
 
     def add_constant(self, amount: Array, editor: Editor) -> None:
         """Add ``amount`` [outputs of all groups] to what the node makes, in place."""
-        node = self.layer.node
-        alpha = node.attributes.get_float("alpha", 1.0) if node.op_type == "Gemm" else 1.0
-        # A shift is what the weights were to make, before the factor that Gemm gives them.
-        apply_shift(Shift(node, amount / (1.0 if alpha is None else alpha)), editor)
+        apply_shift(Shift(self.layer.node, amount), editor)
 
 
 @dataclass(frozen=True)
