@@ -93,7 +93,7 @@ class QuantizeStep(Settings):
         True, description="Move outliers of activations into weights first; exact in float."
     )
     refine: bool = Field(
-        True,
+        False,
         description="Round weights so that they make up for each other's errors, and correct "
         "biases, layer by layer on the calibration samples.",
     )

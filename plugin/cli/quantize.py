@@ -63,9 +63,9 @@ def command(
         bool,
         typer.Option(
             help="Round weights so that they make up for each other's errors, and correct biases, "
-            "layer by layer on the samples."
+            "layer by layer on the samples; takes minutes where there are many layers."
         ),
-    ] = True,
+    ] = False,
     min_agreement: Annotated[
         float | None,
         typer.Option(

@@ -32,7 +32,7 @@ class QuantizeSettings:
     exclude: tuple[str, ...] = ()
     equalise: bool = True
     smooth: bool = True
-    refine: bool = True
+    refine: bool = False
     min_agreement: float | None = None
     min_sqnr_db: float | None = None
     max_float_macs: float = 1.0
