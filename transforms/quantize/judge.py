@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterable
 
 import numpy as np
 import onnx_ir as ir
@@ -10,24 +10,24 @@ import onnx_ir as ir
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.taps import Feed, Taps
 from trimton.transforms.prune.refit.taps import is_held_out
+from trimton.transforms.quantize.calibration.feeds import samples_in
 from trimton.transforms.quantize.layer_evidence import Batches
 
-# Batches that are kept, with what the original makes of them.
-_MOST_BATCHES = 8
+# Samples that are kept, with what the original makes of them.
+_SAMPLES = 32
 
 
 class Judge:
     """Compares models with ``original`` on the held-out batches, or on the first if none are.
 
-    At most eight batches are kept in memory. Raises InputError where the original cannot be run
-    on the batches.
+    Batches of 32 samples are kept in memory, not more. Raises InputError where the original
+    cannot be run on the batches.
     """
 
     def __init__(self, original: ir.Model, batches: Batches) -> None:
         self._names = [value.name or "" for value in original.graph.outputs]
-        numbered = list(enumerate(islice(batches(), 5 * _MOST_BATCHES)))
-        held_out = [feed for number, feed in numbered if is_held_out(number)]
-        self._feeds: list[Feed] = held_out or [feed for _, feed in numbered[:_MOST_BATCHES]]
+        held_out = (feed for number, feed in enumerate(batches()) if is_held_out(number))
+        self._feeds = _first(held_out) or _first(batches())
         exact = Taps(original, self._names)
         self._goals = [exact(feed) for feed in self._feeds]
 
@@ -49,3 +49,15 @@ class Judge:
             return None
         now = np.concatenate([answer.astype(np.float64).ravel() for answer in answers])
         return float(np.square(now - exact).sum()) / spread
+
+
+def _first(feeds: Iterable[Feed]) -> list[Feed]:
+    """The first of ``feeds`` that together have enough samples."""
+    found: list[Feed] = []
+    count = 0
+    for feed in feeds:
+        found.append(feed)
+        count += samples_in(feed)
+        if count >= _SAMPLES:
+            break
+    return found

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from trimton.core.errors import InputError
+from trimton.transforms.quantize.calibration.feeds import samples_in
 from trimton.transforms.quantize.integer_layers import integer_layers
 from trimton.transforms.quantize.judge import Judge
 from trimton.transforms.quantize.layer_change import LayerChange, changes, restore
@@ -62,7 +63,7 @@ def refine(
 
     Raises InputError where there are no batches or the models cannot be run on them.
     """
-    count = sum(len(next(iter(feed.values()))) for feed in batches())
+    count = sum(map(samples_in, batches()))
     if not count:
         raise InputError("there are no samples to refine the quantised model with.")
     judge = Judge(original, batches)
