@@ -11,6 +11,7 @@ import pytest
 from trimton.transforms.prune import PruneSettings, prune
 from trimton.transforms.prune.refit import frontier as module
 from trimton.transforms.prune.refit.frontier import Frontier
+from trimton.transforms.prune.refit.taps import Taps
 
 ModelMaker = Callable[..., ir.Model]
 GRAPH = """g (float[N,6] x, float[6,8] a, float[8,8] b, float[8,8] c, float[8,3] d)
@@ -61,7 +62,7 @@ def test_later_passes_run_only_what_may_change(
     make_model: ModelMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[list[str]] = []
-    real = module.Taps
+    real = Taps
 
     def watched(model: ir.Model, names: list[str]) -> object:
         ran.append([node.outputs[0].name or "" for node in model.graph])
