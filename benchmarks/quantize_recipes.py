@@ -104,17 +104,17 @@ def _run(recipe: Recipe, evaluation: Evaluation, result: Path) -> Made:
             )
         except subprocess.TimeoutExpired:
             return Made(result, failure=f"not done after {_MOST_SECONDS} s")
+    if done.returncode < 0:
+        return Made(result, failure=f"ended by signal {-done.returncode} (9: no memory was left)")
     if done.returncode:
-        # Killed by the system for want of memory: there is no traceback then.
-        lines = done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"]
-        return Made(result, failure=_reason(lines))
+        return Made(result, failure=_reason(done.stderr.strip().splitlines()))
     return Made(result, **json.loads(done.stdout.splitlines()[-1]))
 
 
 def _reason(lines: list[str]) -> str:
     """The message of a traceback: its last line, or where that says little the one before."""
     wordy = [line.strip() for line in lines if len(line.split()) > 2]
-    return (wordy or lines)[-1]
+    return (wordy or lines or ["ended without a message"])[-1]
 
 
 def _digest(recipe: Recipe, evaluation: Evaluation) -> str:
