@@ -20,6 +20,7 @@ from trimton.transforms.report import Skipped
 
 _EXCLUDED = "excluded by name"
 _CONTROL_FLOW = {"If": "control flow: its branches are quantised by themselves"}
+_MENDS = {"BatchNormalization": "; fuse the model first, which folds it into the layer before"}
 _NOT_BETWEEN = "it is not between 8-bit kernels, so in float it needs fewer conversions"
 
 
@@ -67,7 +68,8 @@ def _refusal(node: ir.Node, target: Target) -> str | None:
     if subgraphs_of(node):
         return _CONTROL_FLOW.get(node.op_type, "control flow: its body stays in float")
     if kernel is None:
-        return f"{target.name} has no 8-bit kernel for it"
+        hint = _MENDS.get(node.op_type, "")
+        return f"{target.name} has no 8-bit kernel for it{hint}"
     if any(not _is_float(input_at(node, index)) for index in kernel.number_indices(node)):
         return "it does not compute on float32"
     return kernel.refusal(node)
