@@ -87,13 +87,23 @@ def command(
         list[str] | None,
         typer.Option(metavar="NODE", help="Leave this node in float (repeatable, * matches all)."),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page that shows every tensor's range and noise, and the harm of each "
+            "layer where it was measured.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Quantise a model to int8 (QDQ) with ranges from calibration samples.
 
     Example: trimton quantize model.onnx model_int8.onnx --data calibration.npz
     """
+    from trimton.core.files import write_text
     from trimton.perf.hardware import describe
+    from trimton.perf.report.explanation import render_explanation
     from trimton.plugin.cli.transform import finish
     from trimton.plugin.samples import load_samples
     from trimton.plugin.variants import resolve_target
@@ -119,4 +129,6 @@ def command(
     with progress() as shown:
         shown.add_task(f"calibrating on {len(samples)} samples", total=None)
         quantised, report = quantize(model, samples.inputs, settings)
+    if explain is not None:
+        write_text(explain, render_explanation(source.stem, report.to_json()))
     finish(quantised, report, result, json)

@@ -9,6 +9,7 @@ import pytest
 
 from trimton.perf.report.charts import frame, quantisation
 from trimton.perf.report.document import RunDocument
+from trimton.perf.report.explanation import render_explanation
 from trimton.perf.report.html import render_html
 
 
@@ -70,7 +71,8 @@ def test_bars_of_tensors_are_as_long_as_their_ratio_to_the_noise(quantised: RunD
     tensors, _ = quantisation.charts(quantised)
     (first, _), (second, _) = blocks(tensors)
     assert second / first == pytest.approx(4)
-    assert "10.0 dB, 1.25% clipped" in texts(tensors)
+    assert "10.0 dB" in texts(tensors)
+    assert "0 to 6.00, 1.25% clipped" in texts(tensors)
     assert "integers cover 0 to 6.00" in texts(tensors)
     assert "The 2 of 3 quantised activations" in tensors.caption
 
@@ -88,4 +90,14 @@ def test_the_report_shows_them_with_escaped_names(quantised: RunDocument) -> Non
     page = render_html(quantised)
     assert "Noisiest tensors of fused_int8" in page
     assert "&lt;a&gt;" in page
+    assert "<a>" not in page
+
+
+def test_the_explanation_lists_every_tensor_and_every_step(quantised: RunDocument) -> None:
+    page = render_explanation("<model>", quantised.variants[-1].transforms[-1])
+    assert "Quantisation of &lt;model&gt;" in page
+    assert "layers in float" in page
+    rows = page[page.index("<tbody>") :]
+    assert rows.count('<th scope="row"') == 3
+    assert "1.250 %" in rows
     assert "<a>" not in page
