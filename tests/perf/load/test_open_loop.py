@@ -83,7 +83,6 @@ def test_waiting_for_a_free_connection_is_latency_but_not_service_time(scripts):
     span = load(server, np.zeros(10, np.int64), connections_max=1)
     assert server.most_in_flight == 1
     assert span.late_sends >= 9
-    assert span.client_late == 0
     # The k-th of ten waits for k others, 20 ms each.
     assert span.latencies.total_ns >= sum(20 * MS * k for k in range(1, 11))
     assert span.lateness.total_ns >= sum(20 * MS * k for k in range(10))
