@@ -5,7 +5,7 @@
 fashion_resnet (accuracy, BatchNormalizations not fused), EfficientNet-Lite0 (the share of images
 that get the class that the float model gives them) and RapidOCR's recogniser (the share of lines
 read without a mistake; the float model's own share stands in the first row). Other names of
-evaluation.catalogue can be given, such as minilm_l3. Calibration takes 64 unlabelled samples.
+evaluation.catalogue can be given, such as minilm_l3. Calibration takes 128 unlabelled samples.
 
 For each ratio, what the same cut leaves without any repair, with the means of removed channels in
 the biases, with BatchNormalization statistics estimated anew, with the layers behind the cut
@@ -50,7 +50,7 @@ BROKEN = 0.5
 # The channels that a kernel takes at once: 16 with AVX-512, else 8.
 BLOCK = 16 if "avx512f" in describe().instruction_sets else 8
 BATCHES = (1, 8)
-CALIBRATION = 64
+CALIBRATION = 128
 
 
 @dataclass(frozen=True)
