@@ -1,7 +1,7 @@
 """Peak search against a brute sweep and against theory: the same peak, in how much of the time?
 
 A real Triton serves a model that takes the same time for every request. The sweep loads it at
-every rate of a grid in steps of 5 %, from two fifths of the capacity up, each with as many
+every rate of a grid in steps of 5 %, from a quarter of the capacity up, each with as many
 requests as a trial of the search may take. Its peak is the highest rate that held the limit before
 the first three in a row that broke it. Both see Poisson arrivals and count latency from the
 scheduled instant, so the peak is also known from theory (M/D/1, with the service time measured in
@@ -37,7 +37,7 @@ from trimton.perf.load.schedules import PoissonRate
 from trimton.perf.load.span import Span
 from trimton.perf.measure.histogram import requests_needed
 
-GRID = (0.4, 1.1)  # of the capacity
+GRID = (0.25, 1.1)  # of the capacity
 STEP = 1.05
 REQUESTS = 6  # times the fewest with which the percentile can be told
 PRECISION = 0.03
