@@ -15,6 +15,8 @@ from trimton.transforms.quantize.encoding import Array
 STRIDE = 17
 # Samples of at most this many values are counted whole.
 WHOLE = 4096
+# Values that are read at once.
+_BLOCK = 1 << 16
 
 
 class Counter:
@@ -41,11 +43,10 @@ class Counter:
             return None
         is_batched = values.ndim > 0 and len(values) == samples
         rows = np.ascontiguousarray(values, np.float32).reshape(samples if is_batched else 1, -1)
-        extremes = np.stack([rows.min(axis=1), rows.max(axis=1)], axis=1)
+        stride = 1 if rows.shape[1] <= WHOLE else self._stride
+        extremes, patterns = _read(rows, stride)
         if not np.isfinite(extremes).all():
             return int(np.argmin(np.isfinite(extremes).all(axis=1)))
-        stride = 1 if rows.shape[1] <= WHOLE else self._stride
-        patterns = _upper_half(rows)[:, ::stride].reshape(-1).astype(np.intp)
         with self._lock:
             np.add.at(self._counters, patterns, np.int64(stride))
             self._extremes[batch] = extremes if is_batched else np.repeat(extremes, samples, axis=0)
@@ -58,7 +59,28 @@ class Counter:
         return Histogram(self._counters.copy(), np.concatenate(extremes))
 
 
-def _upper_half(rows: Array) -> Array:
-    """The upper 16 bits of float32 ``rows`` [samples, values], as a view."""
-    halves = rows.view(np.uint16)
-    return halves[:, 1::2] if sys.byteorder == "little" else halves[:, ::2]
+def _read(rows: Array, stride: int) -> tuple[Array, Array]:
+    """Extremes of ``rows`` float32 [samples, values], and every ``stride``-th value's pattern.
+
+    Block by block, each small enough to stay in a core's cache: the memory is read once.
+    """
+    if rows.shape[1] <= _BLOCK:
+        extremes = np.stack([rows.min(axis=1), rows.max(axis=1)], axis=1)
+        return extremes, _upper_half(rows)[:, ::stride].reshape(-1).astype(np.intp)
+    step = _BLOCK // stride * stride
+    extremes = np.empty((len(rows), 2), np.float32)
+    patterns = []
+    for row, pair in zip(rows, extremes, strict=True):
+        blocks = [row[start : start + step] for start in range(0, len(row), step)]
+        ends = []
+        for block in blocks:
+            ends.append((block.min(), block.max()))
+            patterns.append(_upper_half(block)[::stride].astype(np.intp))
+        pair[:] = np.min([low for low, _ in ends]), np.max([high for _, high in ends])
+    return extremes, np.concatenate(patterns)
+
+
+def _upper_half(values: Array) -> Array:
+    """The upper 16 bits of float32 ``values``, as a view."""
+    halves = values.view(np.uint16)
+    return halves[..., 1::2] if sys.byteorder == "little" else halves[..., ::2]

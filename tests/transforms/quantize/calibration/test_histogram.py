@@ -85,6 +85,22 @@ def test_samples_up_to_the_limit_are_counted_whole() -> None:
     assert same(counted(values, STRIDE), counted(values, 1))
 
 
+@pytest.mark.parametrize("bad", [None, np.nan, np.inf])
+def test_samples_read_in_blocks_are_counted_as_a_whole(bad: float | None) -> None:
+    values = np.random.default_rng(1).standard_normal((2, 150_001)).astype(np.float32)
+    if bad is not None:
+        values[1, 140_000] = bad
+    counter = Counter(STRIDE)
+    assert counter.add(values, 2, 0) == (None if bad is None else 1)
+    if bad is None:
+        taken = values[:, ::STRIDE].reshape(-1)
+        assert counter.histogram().count == STRIDE * taken.size
+        patterns = np.bincount(taken.view(np.uint32) >> 16, minlength=1 << 16)
+        assert np.array_equal(counter.histogram().counters, STRIDE * patterns)
+        ends = np.stack([values.min(axis=1), values.max(axis=1)], axis=1)
+        assert np.array_equal(counter.histogram().extremes, ends)
+
+
 def test_a_tensor_without_a_batch_axis_is_one_sample_seen_by_all() -> None:
     counter = Counter(1)
     counter.add(np.asarray([1, 5], np.float32).reshape(1, 2), 3, 0)

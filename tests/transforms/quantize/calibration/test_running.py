@@ -135,7 +135,9 @@ def test_a_value_that_is_not_finite_is_named_with_its_sample(make_model: ModelMa
     model = make_model("g (float[N,2] x) => (float[N,2] y) { logs = Log(x) y = Relu(logs) }")
     samples = np.ones((9, 2), np.float32)
     samples[5, 1] = 0
-    with pytest.raises(InputError, match="value 'logs' of the model is NaN or infinite on sample 5"):
+    with pytest.raises(
+        InputError, match="value 'logs' of the model is NaN or infinite on sample 5"
+    ):
         calibrate(model, [site("logs")], feeds(model, {"x": samples}, 2))
 
 
