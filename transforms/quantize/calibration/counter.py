@@ -16,7 +16,7 @@ STRIDE = 17
 # Samples of at most this many values are counted whole.
 WHOLE = 4096
 # Values that are read at once.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 
 
 class Counter:
