@@ -44,7 +44,7 @@ RECOVERIES: Mapping[str, Mapping[str, bool]] = {
     "constants": {"refit": False, "statistics": False},
     "constants + statistics": {"refit": False},
     "refit": {"statistics": False},
-    "refit + statistics": {},
+    "refit + statistics": {"statistics": True},
 }
 BROKEN = 0.5
 # The channels that a kernel takes at once: 16 with AVX-512, else 8.

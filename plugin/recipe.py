@@ -153,10 +153,10 @@ class PruneStep(Settings):
     refit: bool = Field(
         True, description="Refit the layers behind a cut on the calibration samples."
     )
-    statistics: bool = Field(
-        True,
+    statistics: bool | None = Field(
+        None,
         description="Estimate means and variances of BatchNormalizations anew on the calibration "
-        "samples.",
+        "samples; by default where refit is false.",
     )
 
     @model_validator(mode="after")

@@ -97,9 +97,14 @@ def command(
         ),
     ] = True,
     statistics: Annotated[
-        bool,
-        typer.Option(help="With --data: estimate means and variances of BatchNormalizations anew."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--statistics/--no-statistics",
+            help="With --data: estimate means and variances of BatchNormalizations anew. "
+            "[default: with --no-refit]",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(

@@ -130,7 +130,7 @@ def _drop(
     drops = drop_blocks(work, settings.blocks, samples)
     infer_fixed_shapes(work)
     kept = everything_kept(work)
-    normalisations = normalisation_sites(work, kept) if settings.statistics else ()
+    normalisations = normalisation_sites(work, kept) if settings.estimates_statistics else ()
     sites = repair_sites(work, kept, {drop.bypass.sink for drop in drops}) if settings.refit else ()
     return (
         *map(steps.dropped, drops),
@@ -156,7 +156,7 @@ def _cut(
     reference = masked(work, kept)
     shifts = _shifts(work, kept, samples) if settings.fold_constants else ()
     sites = refit_sites(work, kept) if settings.refit and samples is not None else ()
-    normalisations = normalisation_sites(work, kept) if settings.statistics else ()
+    normalisations = normalisation_sites(work, kept) if settings.estimates_statistics else ()
     cut(work, kept)
     unproven = _prove(reference, work, plan)
     editor = Editor(work)

@@ -27,7 +27,8 @@ class PruneSettings:
     kernels' block (None: that of this CPU, see kernel_block), and at least ``min_kept``.
     ``fold_constants`` adds what removed channels gave on average to the next bias. ``refit``
     gives the layers behind a cut, where there are samples, the weights that come closest to the
-    original. ``statistics`` estimates those of BatchNormalizations anew, where there are samples.
+    original. ``statistics`` estimates those of BatchNormalizations anew, where there are samples;
+    None: where nothing is refitted, which repairs more.
     ``seed`` is that of importance "random".
     Raises InputError for a value that is not one of these.
     """
@@ -43,7 +44,7 @@ class PruneSettings:
     target_macs: float | None = None
     target_speedup: float | None = None
     refit: bool = True
-    statistics: bool = True
+    statistics: bool | None = None
     blocks: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +59,11 @@ class PruneSettings:
     def block(self) -> int:
         """The channels kept are a multiple of this."""
         return kernel_block() if self.multiple is None else self.multiple
+
+    @property
+    def estimates_statistics(self) -> bool:
+        """Whether statistics of BatchNormalizations are estimated anew."""
+        return not self.refit if self.statistics is None else self.statistics
 
     @property
     def cuts_channels(self) -> bool:
