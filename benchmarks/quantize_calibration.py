@@ -25,7 +25,7 @@ COUNTS = (32, 128, 512, 2048)
 BATCH = 4
 RUNS = 3
 MOST_SECONDS, MOST_GROWTH = 1.3, 1.1
-_BAR_MIB = 20
+_BAR_MIB = 200
 
 
 def plain(samples: int) -> Recipe:
