@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-quantize clean
+.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-real bench-quantize clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,8 +58,12 @@ bench-truth: server ## Latency from the schedule, replay, peaks, a million reque
 	@for name in coordinated_omission trace_replay peak_search million_requests protocol_cost \
 	  false_alarms; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-bench-prune: setup ## Coverage, growth, accuracy and speed of structured pruning (10 minutes)
+bench-prune: setup ## Coverage, growth, accuracy and speed of structured pruning (half an hour)
 	@for name in prune_coverage prune_scaling prune_accuracy; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+bench-real: setup ## Pruned, factorised and sparse forms of real models (some hours)
+	@for name in prune_real_models low_rank sparsity; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-quantize: setup ## Quantised models beside those of other tools; what calibration costs (an hour)
