@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,12 @@ def test_batching_that_the_model_cannot_do_is_refused(triton: SharedTriton) -> N
         )
 
 
+def statistics_of(triton: SharedTriton, model: str) -> Any:
+    """What Triton has counted of the only version of ``model``."""
+    (statistics,) = triton.client.get_inference_statistics(model).model_stats
+    return statistics
+
+
 def test_requests_of_a_batch_run_as_one_and_a_bad_one_fails_alone(triton: SharedTriton) -> None:
     triton.serve(
         "lookup",
@@ -188,9 +195,13 @@ def test_requests_of_a_batch_run_as_one_and_a_bad_one_fails_alone(triton: Shared
         assert error is None
         assert result.as_numpy("y").ravel().tolist() == [10.0 * i for i in sent[key]]
     assert "indices element out of data bounds" in received["bad"][1].message()
-    (statistics,) = triton.client.get_inference_statistics("lookup").model_stats
-    assert statistics.execution_count == 1
-    assert statistics.inference_count == 5  # all samples, in that one execution
+    # Triton counts an execution after it has answered.
+    deadline_s = time.monotonic() + 10
+    while not (counted := statistics_of(triton, "lookup")).execution_count:
+        assert time.monotonic() < deadline_s, "no execution was counted"
+        time.sleep(0.01)
+    assert counted.execution_count == 1
+    assert counted.inference_count == 5  # all samples, in that one execution
 
 
 def test_string_that_is_not_utf8_fails_alone(triton: SharedTriton) -> None:
