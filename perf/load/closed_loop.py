@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from time import monotonic_ns
 
-import uvloop
-
 from trimton.perf.load.connection import Connection, Connector
-from trimton.perf.load.direct import DirectLoop
 from trimton.perf.load.http_connection import HttpConnector
 from trimton.perf.load.loop import REFUSED, LoadLoop, run_load
 from trimton.perf.load.patience import Patience
@@ -147,4 +144,4 @@ def run_closed_loop(
         finally:
             await closed_loop.close()
 
-    return run_load(load, DirectLoop if concurrency == 1 else uvloop.new_event_loop)
+    return run_load(load)

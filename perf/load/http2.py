@@ -124,11 +124,6 @@ class Http2Connection(asyncio.Protocol):
         self.most_streams = _UNLIMITED
         self.received_ns = 0
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the server owes anything: its settings, or an answer."""
-        return bool(self._streams) or not self.accepts_streams
-
     def request(self, stream: Http2Stream, message: bytes, *, ends: bool = True) -> None:
         """Open ``stream`` with ``message`` as its content; ``ends`` closes our side of it.
 

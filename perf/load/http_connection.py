@@ -85,11 +85,6 @@ class HttpConnection(asyncio.Protocol):
         """The last answer, head and body, until the next request is sent."""
         return b"".join(self._received)
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether an answer is due."""
-        return self.in_flight
-
     def send(self, request: bytes) -> None:
         """Write ``request`` and start its clock (monotonic, nanoseconds)."""
         assert self._transport is not None, "send needs a connected transport"

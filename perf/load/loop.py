@@ -183,16 +183,13 @@ class LoadLoop(ABC):
             self._end(error)
 
 
-def run_load(
-    load: Callable[[], Coroutine[None, None, T]],
-    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
-) -> T:
+def run_load(load: Callable[[], Coroutine[None, None, T]]) -> T:
     """Run ``load`` to its end on an event loop of its own.
 
     The event loop policy of the program stays as it is, and the cyclic collector stays out of
     the latencies: a load creates no cycles.
     """
-    with _no_garbage_collection(), asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with _no_garbage_collection(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(load())
 
 
