@@ -2,8 +2,9 @@
 
 A real Triton serves a model that takes the same time for every request. The sweep loads it at
 every rate of a grid in steps of 5 %, from a quarter of the capacity up, each with as many
-requests as a trial of the search may take. Its peak is the highest rate that held the limit before
-the first three in a row that broke it. Both see Poisson arrivals and count latency from the
+requests as a trial of the search may take, until three in a row broke the limit. Its peak is the
+step that fits best: the rate with the most trials that held up to it and that broke above it (the
+highest one that held would be the luckiest of several). Both see Poisson arrivals and count latency from the
 scheduled instant, so the peak is also known from theory (M/D/1, with the service time measured in
 a closed loop). They run one after the other, several times; the figures are medians. Exit code 1
 if the peaks differ by more than 5 % or the search takes more than a third of the sweep's time.
@@ -15,9 +16,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import geometric_mean, median
 
 import numpy as np
 from rich.console import Console
@@ -78,7 +79,7 @@ def by_sweep(
     requests = REQUESTS * requests_needed(objective.percentile)
     settled_s = 6 * objective.latency_ms / 1000 / PRECISION
     trials: list[Trial] = []
-    best_rps, breaks = 0.0, 0
+    breaks = 0
     for index, rate_rps in enumerate(rates.tolist()):
         length_s = max(settled_s, requests / rate_rps)
         verdict = Verdict(objective, length_s)
@@ -97,11 +98,17 @@ def by_sweep(
         trials.append(verdict.trial(rate_rps, span))
         tell(trials[-1])
         breaks = 0 if trials[-1].holds else breaks + 1
-        if trials[-1].holds:
-            best_rps = rate_rps
         if breaks == BREAKS_TO_END:
             break
-    return Found(best_rps, _seconds(trials), len(trials))
+    return Found(step_rps(trials), _seconds(trials), len(trials))
+
+
+def step_rps(trials: Sequence[Trial]) -> float:
+    """The rate that divides best what held from what broke; the middle of equally good ones."""
+    rates = [trial.rate_rps for trial in trials]
+    fits = [sum(trial.holds == (trial.rate_rps <= rate) for trial in trials) for rate in rates]
+    best = [rate for rate, fit in zip(rates, fits, strict=True) if fit == max(fits)]
+    return geometric_mean(best)
 
 
 def _seconds(trials: list[Trial] | tuple[Trial, ...]) -> float:
