@@ -1,13 +1,13 @@
 """Peak search against a brute sweep and against theory: the same peak, in how much of the time?
 
-A real Triton serves a model that takes the same time for every request. The sweep loads it at
-every rate of a grid in steps of 5 %, from a quarter of the capacity up, each with as many
-requests as a trial of the search may take, until three in a row broke the limit. Its peak is the
-step that fits best: the rate with the most trials that held up to it and that broke above it (the
-highest one that held would be the luckiest of several). Both see Poisson arrivals and count latency from the
-scheduled instant, so the peak is also known from theory (M/D/1, with the service time measured in
-a closed loop). They run one after the other, several times; the figures are medians. Exit code 1
-if the peaks differ by more than 5 % or the search takes more than a third of the sweep's time.
+A real Triton serves a model that takes the same time for every request. The sweep loads it at every
+rate of a grid in steps of 5 %, from a quarter of the capacity up, each with as many requests as a
+trial of the search may take, until three in a row broke the limit. Its peak is the step that fits
+best: the rate with the most trials that held up to it and that broke above it (the highest one that
+held would be the luckiest of several). Both see Poisson arrivals and count latency from the
+scheduled instant, so the peak is also known from theory (M/D/1, with the service time measured in a
+closed loop). They run one after the other, several times; the figures are medians. Exit code 1 if
+the peaks differ by more than 5 % or the search takes more than a third of the sweep's time.
 
     python benchmarks/peak_search.py [--limit MS] [--repeats N] [--trials]
 """
