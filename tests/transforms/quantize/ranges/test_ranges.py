@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import onnx_ir as ir
@@ -158,7 +159,7 @@ def divergence(values: Array, threshold: float, levels: int = 255, fine: int = 8
     reference[-1] += masses[stop:].sum()
     candidate = np.zeros(stop)
     places = np.rint(np.arange(levels + 1) / levels * stop).astype(int)
-    for start, end in zip(places[:-1], places[1:], strict=True):
+    for start, end in pairwise(places):
         part = masses[start:end]
         candidate[start:end][part > 0] = part.sum() / max((part > 0).sum(), 1)
     used = reference > 0
