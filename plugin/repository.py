@@ -8,9 +8,11 @@ read and written through Triton's protobuf, never by hand.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 
 from google.protobuf import json_format, text_format
@@ -39,14 +41,23 @@ class RepositoryModel:
         """The highest version number."""
         return self.versions[-1]
 
+    @property
+    def filename(self) -> str:
+        """The name of the model's file in each version."""
+        configured = "" if self.config is None else str(self.config.default_model_filename)
+        return configured or DEFAULT_MODEL_FILENAME
+
+    def version_digest(self, version: int) -> str:
+        """path_digest of a version as a run has it: the model's file called ``model.onnx``."""
+        return path_digest(self.folder / str(version), {self.filename: DEFAULT_MODEL_FILENAME})
+
     def model_file(self, version: int | None = None) -> Path:
         """The ONNX file (or folder with external data) of ``version``, the latest by default."""
         chosen = self.latest() if version is None else version
         if chosen not in self.versions:
             have = ", ".join(str(v) for v in self.versions)
             raise InputError(f"{self.folder}: has no version {chosen} (versions: {have}).")
-        filename = self.config.default_model_filename if self.config is not None else ""
-        path = self.folder / str(chosen) / (filename or DEFAULT_MODEL_FILENAME)
+        path = self.folder / str(chosen) / self.filename
         if not path.exists():
             raise InputError(f"{path}: no such file, though version {chosen} should hold it.")
         return path
@@ -60,13 +71,8 @@ class Repository:
 
     def names(self) -> tuple[str, ...]:
         """Names of the folders that look like models (a configuration or a version), sorted."""
-        return tuple(
-            sorted(
-                entry.name
-                for entry in self.path.iterdir()
-                if entry.is_dir() and ((entry / CONFIG_NAME).exists() or _versions(entry))
-            )
-        )
+        with os.scandir(self.path) as entries:
+            return tuple(sorted(e.name for e in entries if e.is_dir() and _is_model(e.path)))
 
     def model(self, name: str) -> RepositoryModel:
         """The model called ``name``.
@@ -117,18 +123,32 @@ def check_model_name(name: str) -> str:
 
 def read_config(path: Path) -> ModelConfig:
     """Parse a ``config.pbtxt``; InputError names the line that is wrong."""
-    if path.stat().st_size > CONFIG_BYTES_MAX:
-        raise InputError(f"{path}: is over {CONFIG_BYTES_MAX} bytes; this is no configuration.")
+    text = read_config_text(path)
     config = model_config_pb2.ModelConfig()
     try:
-        text_format.Parse(path.read_text(encoding="utf-8"), config)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}).") from error
+        text_format.Parse(text, config)
     except text_format.ParseError as error:
         line, column = error.GetLine() or 1, error.GetColumn() or 1
         reason = str(error).split(" : ", 1)[-1].strip()
         raise InputError(f"{path}: line {line}, column {column}: {reason}") from error
     return config
+
+
+def read_config_text(path: Path) -> str:
+    """The text of a ``config.pbtxt``; InputError for what is no plain file of sensible size."""
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: is no plain file.")
+        with path.open("rb") as stream:
+            data = stream.read(CONFIG_BYTES_MAX + 1)
+        if len(data) > CONFIG_BYTES_MAX:
+            raise InputError(f"{path}: is over {CONFIG_BYTES_MAX} bytes; this is no configuration.")
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text (byte {error.start}).") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: cannot be read ({reason}).") from error
 
 
 def write_config(path: Path, config: ModelConfig) -> None:
@@ -143,13 +163,20 @@ def config_from_json(document: dict[str, Any]) -> ModelConfig:
     )
 
 
-def path_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder: of its files' relative names and digests, sorted."""
+def path_digest(path: Path, renamed: Mapping[str, str] = MappingProxyType({})) -> str:
+    """SHA-256 of a file's bytes; of a folder: of its files' relative names and digests, sorted.
+
+    ``renamed``: first parts of names in the folder that count as others.
+    """
     if path.is_file():
         return f"sha256:{_file_digest(path)}"
+    digests = {}
+    for file in (p for p in path.rglob("*") if p.is_file()):
+        first, *rest = file.relative_to(path).parts
+        digests[PurePath(renamed.get(first, first), *rest)] = _file_digest(file)
     total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        total.update(f"{_file_digest(file)}  {file.relative_to(path)}\n".encode())
+    for name in sorted(digests):
+        total.update(f"{digests[name]}  {name}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
 
@@ -158,11 +185,15 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _versions(folder: Path) -> tuple[int, ...]:
-    return tuple(
-        sorted(
-            int(entry.name)
-            for entry in folder.iterdir()
-            if entry.is_dir() and entry.name.isascii() and entry.name.isdigit()
-        )
-    )
+def _versions(folder: str | Path) -> tuple[int, ...]:
+    """The version folders. As in Triton, a number with a leading zero is none."""
+    with os.scandir(folder) as entries:
+        return tuple(sorted(int(e.name) for e in entries if _is_number(e.name) and e.is_dir()))
+
+
+def _is_model(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, CONFIG_NAME)) or bool(_versions(folder))
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
