@@ -23,10 +23,17 @@ from trimton.core.errors import EXIT_FAIL, InputError, TrimtonError
 from trimton.core.files import write_error, write_text
 from trimton.perf.hardware import INSTRUCTION_SETS
 from trimton.perf.verdict import Verdict
+from trimton.plugin import run_directory
 from trimton.plugin.agent import check
 from trimton.plugin.agent.build import AGENT_NAME
-from trimton.plugin.repository import CONFIG_NAME, ModelConfig, RepositoryModel, path_digest
-from trimton.plugin.run_directory import VERDICT_NAME
+from trimton.plugin.repository import (
+    CONFIG_NAME,
+    DEFAULT_MODEL_FILENAME,
+    ModelConfig,
+    RepositoryModel,
+    parse_config,
+    path_digest,
+)
 
 SECONDS_PER_DAY = 86400
 ROLE_BASELINE = "baseline"
@@ -106,9 +113,12 @@ def prove_version(
     *,
     folder: Path | None = None,
     terms: ProofTerms = ProofTerms(),
+    next_config: str | None = None,
 ) -> Proof:
     """Write the proof that ``version`` of ``model`` is what the verdict of ``run`` judged.
 
+    ``next_config`` is the text of the ``config.pbtxt`` that is about to come into force (default:
+    the one that is): the proof for it lies beside that for the present one.
     ``folder`` holds the version where the model's configuration redirects to it (default: the
     model's own folder); the proof goes there, beside the version. A version can be proven whose
     bytes are those of a variant that passed, or of the baseline that variants were compared with.
@@ -118,13 +128,18 @@ def prove_version(
     """
     if reason := bypass_reason(model):
         raise InputError(reason)
-    verdict_file = run / VERDICT_NAME
+    verdict_file = run_directory.verdict_file(run)
     verdict = read_verdict(verdict_file)
     if verdict.model != model.name:
         raise InputError(f"{verdict_file}: is a verdict on {verdict.model}, not on {model.name}.")
     folder = folder or model.folder
     covered = _subjects(model.folder, folder, version)
-    role = _role(verdict_file, verdict, folder / str(version))
+    role = _role(verdict_file, verdict, folder / str(version), model.filename)
+    config, name = model.config, check.proof_name(str(version))
+    if next_config is not None:
+        covered[CONFIG_NAME] = hashlib.sha256(next_config.encode()).hexdigest()
+        config = parse_config(next_config, model.folder / CONFIG_NAME)
+        name = check.proof_name(str(version), covered[CONFIG_NAME])
     now = time.time()
     predicate = {
         "model": model.name,
@@ -139,7 +154,7 @@ def prove_version(
             "created": verdict.created,
         },
         "processor": _processor(verdict_file, verdict, terms),
-        "config": config_json(model.config),
+        "config": config_json(config),
     }
     statement = {
         "_type": check.STATEMENT_TYPE,
@@ -147,7 +162,7 @@ def prove_version(
         "predicateType": check.PREDICATE_TYPE,
         "predicate": predicate,
     }
-    path = folder / check.proof_name(str(version))
+    path = folder / name
     write_text(path, check.seal(statement, key))
     return Proof(
         path=path,
@@ -235,8 +250,8 @@ def _subjects(model: Path, folder: Path, version: int) -> dict[str, str]:
         raise InputError(f"{folder}: has no version {version} ({error.filename}).") from error
 
 
-def _role(verdict_file: Path, verdict: Verdict, version: Path) -> str:
-    digest = path_digest(version)
+def _role(verdict_file: Path, verdict: Verdict, version: Path, filename: str) -> str:
+    digest = path_digest(version, {filename: DEFAULT_MODEL_FILENAME})
     judged = [variant for variant in verdict.variants if variant.digest == digest]
     if any(variant.outcome == "pass" for variant in judged):
         return ROLE_VARIANT

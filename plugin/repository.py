@@ -123,7 +123,11 @@ def check_model_name(name: str) -> str:
 
 def read_config(path: Path) -> ModelConfig:
     """Parse a ``config.pbtxt``; InputError names the line that is wrong."""
-    text = read_config_text(path)
+    return parse_config(read_config_text(path), path)
+
+
+def parse_config(text: str, path: Path) -> ModelConfig:
+    """The configuration in ``text``, which is or will be that of ``path``; see read_config."""
     config = model_config_pb2.ModelConfig()
     try:
         text_format.Parse(text, config)

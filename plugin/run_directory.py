@@ -7,6 +7,14 @@ from pathlib import Path
 
 VERDICT_NAME = "verdict.json"
 RECIPE_NAME = "recipe.yaml"
+GATE_FOLDER = "gate"
+RECORDED_FOLDER = "recorded"
+
+
+def verdict_file(run: Path) -> Path:
+    """The verdict that counts: that of the last ``trimton gate``, else the run's own."""
+    gated = run / GATE_FOLDER / VERDICT_NAME
+    return gated if gated.exists() else run / VERDICT_NAME
 
 
 def new_run_directory(runs: Path, model: str, now: datetime.datetime | None = None) -> Path:

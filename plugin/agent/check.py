@@ -11,7 +11,8 @@ for none. The answer is one line, ``allow``, ``redirect`` or ``veto``, a tab, an
 
 A proof is an in-toto statement in a DSSE envelope (https://github.com/secure-systems-lab/dsse,
 https://in-toto.io/Statement/v1), signed with HMAC-SHA256. It lies beside the version:
-``<model>/<version>.proof.json``.
+``<model>/<version>.proof.json``; one that was made ahead of a change of the configuration is
+``<model>/<version>.<start of the configuration's SHA-256>.proof.json``, and goes before the other.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ KEY_BYTES = 32
 PROOF_BYTES_MAX = 16 << 20
 CONFIG_BYTES_MAX = 4 << 20
 CLOCK_SKEW_S = 300  # how far ahead of this host's clock the signer's may be
+CONFIG_NAMED_BY = 16  # hexadecimal digits
 _CHUNK_BYTES = 1 << 20
 # What the server writes for a field that is not set, besides leaving it out.
 _UNSET: tuple[Any, ...] = (None, "", "0", 0, False, [], {})
@@ -208,9 +210,20 @@ def served_versions(folder: str, config: dict[str, Any]) -> list[str]:
     return chosen
 
 
-def proof_name(version: str) -> str:
-    """The name of the proof of ``version``, in the folder that holds the version."""
-    return f"{version}.proof.json"
+def proof_name(version: str, config_sha256: str = "") -> str:
+    """The name of the proof of ``version``, in the folder that holds the version.
+
+    With ``config_sha256`` (hex) that of the proof for this one ``config.pbtxt``: so the proofs for
+    the next configuration can lie there before it comes into force.
+    """
+    return ".".join(filter(None, [version, config_sha256[:CONFIG_NAMED_BY], "proof.json"]))
+
+
+def proof_path(model: str, folder: str, version: str) -> str:
+    """The proof that counts for ``version`` under the configuration in ``model``."""
+    config = file_digest(os.path.join(model, CONFIG_NAME))
+    own = os.path.join(folder, proof_name(version, config))
+    return own if os.path.lexists(own) else os.path.join(folder, proof_name(version))
 
 
 def subjects(model: str, folder: str, version: str) -> dict[str, str]:
@@ -226,7 +239,7 @@ def check_version(
 
     ``model`` is the folder with the configuration, ``folder`` the one with the version.
     """
-    proof = os.path.join(folder, proof_name(version))
+    proof = proof_path(model, folder, version)
     statement = unseal(proof, key)
     predicate = statement["predicate"]
     name = config.get("name") or os.path.basename(model)
