@@ -35,8 +35,9 @@ from trimton.perf.targets.endpoint import Endpoint
 from trimton.plugin.judging import Measurements, judge_run
 from trimton.plugin.recipe import BASELINE
 from trimton.plugin.recipe_file import load_recipe
+from trimton.plugin.recorded import write_recorded
 from trimton.plugin.repository import DEFAULT_MODEL_FILENAME, config_from_json, path_digest
-from trimton.plugin.run_directory import RECIPE_NAME, VERDICT_NAME
+from trimton.plugin.run_directory import RECIPE_NAME, RECORDED_FOLDER, VERDICT_NAME
 from trimton.plugin.run_inputs import RunInputs, read_inputs
 from trimton.plugin.server.installation import require_installation
 from trimton.plugin.server.process import TritonServer
@@ -112,6 +113,7 @@ class _Run:
             "server": baseline_served["server"],
         }
         document = judge_run(self.inputs, measurements, environment, self.directory)
+        self._record(served)
         self._write_reports(document)
         return document
 
@@ -203,12 +205,7 @@ class _Run:
         )
 
     def _quality(self, served: Mapping[str, Json]) -> tuple[QualitySummary, ...]:
-        def outputs(name: str) -> dict[str, Array]:
-            with np.load(self.directory / "outputs" / f"{name}.npz") as archive:
-                names = served[name]["output_names"]
-                return {key: archive[f"arr_{i}"] for i, key in enumerate(names)}
-
-        baseline = outputs(BASELINE)
+        baseline = self._outputs(BASELINE, served)
         summaries = []
         for name in self.names:
             key = {
@@ -219,13 +216,18 @@ class _Run:
 
             def work(name: str = name) -> Json:
                 labels = self.inputs.evaluation.labels
-                return measure_quality(name, baseline, outputs(name), labels).model_dump(
-                    mode="json"
-                )
+                return measure_quality(
+                    name, baseline, self._outputs(name, served), labels
+                ).model_dump(mode="json")
 
             result = self.store.run(f"quality-{name}", key, work)
             summaries.append(QualitySummary.model_validate(result))
         return tuple(summaries)
+
+    def _outputs(self, name: str, served: Mapping[str, Json]) -> dict[str, Array]:
+        """What the variant answered to the evaluation samples."""
+        with np.load(self.directory / "outputs" / f"{name}.npz") as archive:
+            return {key: archive[f"arr_{i}"] for i, key in enumerate(served[name]["output_names"])}
 
     def _load(self, entries: Mapping[str, VariantEntry], config: Json) -> tuple[LoadWindow, ...]:
         """Interleaved rounds on one server that serves all variants."""
@@ -315,6 +317,15 @@ class _Run:
         write_text(self.directory / "report.html", render_html(document))
         write_text(self.directory / "report.md", render_markdown(document))
         write_text(self.directory / VERDICT_NAME, document.verdict.model_dump_json(indent=1))
+
+    def _record(self, served: Mapping[str, Json]) -> None:
+        """Keep a few requests with each variant's answers: production is asked for the same."""
+        for name in self.names:
+            write_recorded(
+                self.directory / RECORDED_FOLDER / f"{name}.npz",
+                self.inputs.evaluation.inputs,
+                self._outputs(name, served),
+            )
 
     def _folder(self, name: str) -> Path:
         """The variant's version folder: ``model.onnx`` and, where it has some, its data."""
