@@ -87,6 +87,11 @@ class Endpoint:
         except InfrastructureError:
             return False
 
+    def is_version_ready(self, model: str, version: str) -> bool:
+        """``GET /v2/models/M/versions/V/ready``."""
+        path = f"{_model_path(model)}/versions/{quote(version, safe='')}/ready"
+        return self._exchange("GET", path).status == 200
+
     def model_metadata(self, model: str) -> ModelMetadata:
         """``GET /v2/models/M``: names, datatypes and shapes (-1 becomes None)."""
         answer = self._get(_model_path(model))
@@ -112,16 +117,22 @@ class Endpoint:
         return self._extension(f"{_model_path(model)}/stats")
 
     def infer(
-        self, model: str, inputs: Mapping[str, Array], specs: Sequence[TensorSpec]
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        specs: Sequence[TensorSpec],
+        *,
+        version: str | None = None,
     ) -> dict[str, Array]:
         """The outputs for ``inputs`` by name; ``specs`` are the inputs of model_metadata.
 
+        Without ``version`` the server chooses it, the highest that it serves.
         Raises InputError with the server's words when it refuses the request.
         """
         body, head_length = encode_body(inputs, specs)
         answer = self._exchange(
             "POST",
-            infer_path(model),
+            infer_path(model, version),
             body,
             {"Content-Type": "application/octet-stream", _HEAD_LENGTH: str(head_length)},
         )
