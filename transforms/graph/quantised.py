@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.graph.tensors import all_nodes
 
 # Operators that quantise, dequantise or compute on quantised values, in any domain.
@@ -24,3 +25,12 @@ def quantised_nodes(model: ir.Model) -> tuple[str, ...]:
     Empty for a model in floating point.
     """
     return tuple(f"{node.op_type} ({node.name})" for node in all_nodes(model) if is_quantised(node))
+
+
+def require_float(model: ir.Model) -> None:
+    """Raise UnsupportedModelError, naming the first such node, where ``model`` is quantised."""
+    if nodes := quantised_nodes(model):
+        raise UnsupportedModelError(
+            f"the model is quantised already ({len(nodes)} such nodes, the first is {nodes[0]}); "
+            f"give the float model."
+        )
