@@ -68,6 +68,7 @@ def judge_run(
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     settings = json.loads(recipe.model_dump_json(exclude_none=True))
     settings["data"]["evaluation"] = inputs.evaluation.source
+    settings["model"]["repository"] = str(inputs.source.folder.parent.absolute())
     candidate = verdicts[policy.candidate]
     return RunDocument(
         title=f"{recipe.model.name}: {policy.candidate} against the original",

@@ -24,6 +24,8 @@ COMMANDS = {
     "run": "run",
     "perf": "perf",
     "compare": "compare",
+    "promote": "promote",
+    "rollback": "rollback",
     "agent": "agent",
 }
 

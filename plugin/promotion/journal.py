@@ -15,6 +15,7 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from trimton.core.files import write_error
 
 JOURNAL_NAME = ".trimton-journal.jsonl"
 
-Action = Literal["pin", "promote", "canary", "rollback"]
+Action = Literal["pin", "promote", "canary", "rollback", "undo"]
 # begun -> committed -> confirmed by servers | begun -> abandoned
 Phase = Literal["begun", "committed", "confirmed", "abandoned"]
 
@@ -98,22 +99,9 @@ class Journal:
                 is_done = tuple(served) == change.after
                 self.note(change, "committed" if is_done else "abandoned", settled=True)
 
-    def served_before(self, model: str) -> tuple[int, ...] | None:
-        """What served before the present state; None where the journal does not know.
-
-        Rollbacks undo: after 1 -> 2 -> 3 and a rollback, it is what served before 2.
-        """
-        stack: list[tuple[int, ...]] = []
-        last: Action | None = None
-        for change in self.changes(model):
-            if change.phase not in ("committed", "confirmed") or change.before == change.after:
-                continue
-            if change.action == "rollback":
-                del stack[-1:]
-            elif last != "canary":  # what ends a canary undoes to what served before it
-                stack.append(change.before)
-            last = change.action
-        return stack[-1] if stack else None
+    def history(self, model: str) -> History:
+        """What of ``model`` stands and what was taken out of service again."""
+        return History.of(self.changes(model))
 
     def _entries(self, model: str) -> Iterator[dict[str, Any]]:
         """Whole lines; one that a kill or a full disk cut is passed over."""
@@ -145,6 +133,51 @@ class Journal:
                 os.close(descriptor)
         except OSError as error:
             raise write_error(self.path, error) from error
+
+
+@dataclass(frozen=True)
+class History:
+    """``standing``: changes that a rollback would go back over, oldest first.
+
+    ``withdrawn``: changes that a rollback or an undo took back, each with what took it back.
+    """
+
+    standing: tuple[Change, ...]
+    withdrawn: tuple[tuple[Change, Change], ...]
+
+    @property
+    def served_before(self) -> tuple[int, ...] | None:
+        """What served before the present state; None where nothing is known.
+
+        After 1 -> 2 -> 3 and a rollback, it is what served before 2. What ends a canary goes back
+        to what served before it began.
+        """
+        before: tuple[int, ...] | None = None
+        for change in reversed(self.standing):
+            if before is not None and change.action != "canary":
+                break
+            before = change.before
+        return before
+
+    @classmethod
+    def of(cls, changes: Sequence[Change]) -> History:
+        """Replay ``changes``, in their order."""
+        standing: list[Change] = []
+        withdrawn: list[tuple[Change, Change]] = []
+        done = [c for c in changes if c.phase in ("committed", "confirmed")]
+        undone = {c.details.get("undoes"): c for c in done if c.action == "undo"}
+        for change in done:
+            if change.id in undone:
+                withdrawn.append((change, undone[change.id]))
+            elif change.action == "rollback" and change.after in [c.before for c in standing]:
+                while standing:
+                    last = standing.pop()
+                    withdrawn.append((last, change))
+                    if last.before == change.after:
+                        break
+            elif change.action != "undo" and change.before != change.after:
+                standing.append(change)
+        return cls(tuple(standing), tuple(withdrawn))
 
 
 def _change(entry: Mapping[str, Any]) -> Change | None:

@@ -22,6 +22,7 @@ from trimton.plugin.repository import (
     DEFAULT_MODEL_FILENAME,
     Repository,
     RepositoryModel,
+    path_digest,
     read_config_text,
 )
 from trimton.plugin.version_policy import is_pinned, served_versions, with_served_versions
@@ -87,13 +88,16 @@ def config_text(model: RepositoryModel, versions: Sequence[int], default_config:
     return with_served_versions(text, versions)
 
 
-def install_version(model: RepositoryModel, source: Path) -> tuple[RepositoryModel, int]:
+def install_version(
+    model: RepositoryModel, source: Path, *, digest: str | None = None
+) -> tuple[RepositoryModel, int]:
     """Copy the version folder ``source`` into ``model`` as its next version, which is not served.
 
     ``source`` holds ``model.onnx``; here it gets the file name that the configuration names.
     The copy has the time of now, is flushed to the disk, and appears by one rename. Raises
-    InputError for a model whose policy would serve any new folder (see pin_served_versions), and
-    for a source with anything but plain files and folders.
+    InputError for a model whose policy would serve any new folder (see pin_served_versions),
+    for a source with anything but plain files and folders, and where the copy's path_digest is
+    not ``digest``.
     """
     if not is_pinned(model.config):
         raise InputError(f"{model.folder}: would serve any new version; pin its versions first.")
@@ -104,6 +108,8 @@ def install_version(model: RepositoryModel, source: Path) -> tuple[RepositoryMod
         aside = Path(tempfile.mkdtemp(prefix=_ASIDE_PREFIX, dir=model.folder))
         try:
             _copy_plain(source, aside)
+            if digest not in (None, path_digest(aside)):
+                raise InputError(f"{source}: changed while it was copied; judge it again.")
             file = aside / DEFAULT_MODEL_FILENAME
             if model.filename != file.name and file.exists():
                 file.rename(aside / model.filename)
