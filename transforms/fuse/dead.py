@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 
 from trimton.transforms.fuse.family import Family, Outcome
 from trimton.transforms.graph.edit import Editor
 from trimton.transforms.graph.tensors import all_nodes
+from trimton.transforms.graph.unread import remove_unread
 
 
 def _remove(editor: Editor) -> Outcome:
     model = editor.model
     before = _size(model)
-    RemoveUnusedNodesPass()(model)
-    _remove_unused_initializers(model)
+    remove_unread(model)
     RemoveUnusedOpsetsPass()(model)
     return Outcome(before - _size(model))
-
-
-def _remove_unused_initializers(model: ir.Model) -> None:
-    """The library's pass leaves those of subgraphs."""
-    for graph in model.graphs():
-        for name, value in list(graph.initializers.items()):
-            is_interface = value.is_graph_input() or value.is_graph_output()
-            if not value.uses() and not is_interface:
-                del graph.initializers[name]
 
 
 def _size(model: ir.Model) -> int:

@@ -11,13 +11,13 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from trimton.core.errors import InputError, UnsupportedModelError
 from trimton.transforms.graph.cost import model_cost
-from trimton.transforms.graph.edit import Array
+from trimton.transforms.graph.edit import Array, Editor
 from trimton.transforms.graph.outcome import measured_difference
 from trimton.transforms.graph.quantised import require_float
+from trimton.transforms.graph.unread import remove_unread
 from trimton.transforms.quantize.prepare import prepare
 from trimton.transforms.quantize.products import Found, Product, Site, Table, find_sites
 from trimton.transforms.quantize.weight_only.blocks import BlockFormat, Blocks, closest_blocks
@@ -71,10 +71,10 @@ def quantize_weights(
     stored = [_stored(site, chosen.form) for site in sites]
     if samples is not None:
         stored = _compensated(work, stored, samples, chosen.form)
-    writer = Writer(work, chosen.form, chosen.compute)
+    writer = Writer(Editor(work), chosen.form, chosen.compute)
     for one in stored:
         writer.write(one.site, one.blocks)
-    RemoveUnusedNodesPass()(work)
+    remove_unread(work)
     difference, unmeasured = measured_difference(model, work, samples)
     return work, TransformReport(
         transform="quantize-weights",

@@ -35,15 +35,15 @@ def packed_constants(blocks: Blocks, form: BlockFormat, *, is_table: bool) -> tu
 
 
 class Writer:
-    """Replaces nodes of ``model``, in place; a weight that several of them read is stored once."""
+    """Replaces nodes of the editor's model, in place; a weight that several read is stored once."""
 
-    def __init__(self, model: ir.Model, form: BlockFormat, compute: str) -> None:
-        self._editor, self._form, self._level = Editor(model), form, _ACCURACY_LEVELS[compute]
+    def __init__(self, editor: Editor, form: BlockFormat, compute: str) -> None:
+        self._editor, self._form, self._level = editor, form, _ACCURACY_LEVELS[compute]
         self._written: dict[tuple[object, ...], list[ir.Value]] = {}
-        model.opset_imports.setdefault(DOMAIN, 1)
 
     def write(self, site: Site, blocks: Blocks) -> ir.Node:
         """Store ``blocks`` in place of the weight of ``site``; gives the new node."""
+        self._editor.model.opset_imports.setdefault(DOMAIN, 1)
         weights = self._weights(site, blocks)
         new = (
             self._product(site, weights, blocks.terms, len(blocks.scales))
