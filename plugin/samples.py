@@ -178,7 +178,7 @@ def _read(path: Path) -> dict[str, Array]:
 
 
 def _call(source: str) -> dict[str, Array]:
-    function = _import(source)
+    function = import_function(source)
     try:
         batches = function()
         if not isinstance(batches, Iterable):
@@ -196,7 +196,11 @@ def _call(source: str) -> dict[str, Array]:
         raise InputError(f"{source}: its batches do not fit together ({error}).") from error
 
 
-def _import(source: str) -> Callable[[], object]:
+def import_function(source: str) -> Callable[..., object]:
+    """The function that ``source`` (PACKAGE.MODULE:FUNCTION or FILE.py:FUNCTION) names.
+
+    Raises InputError where there is none.
+    """
     module_name, _, function_name = source.rpartition(":")
     try:
         if module_name.endswith(".py"):
@@ -210,9 +214,9 @@ def _import(source: str) -> Callable[[], object]:
         function = getattr(module, function_name)
     except (ImportError, AttributeError, ValueError, SyntaxError, FileNotFoundError) as error:
         raise InputError(
-            f"{source}: cannot be imported ({error}); give PACKAGE.MODULE:FUNCTION, "
-            "FILE.py:FUNCTION or an .npz file."
+            f"{source}: cannot be imported ({error}); give PACKAGE.MODULE:FUNCTION or "
+            "FILE.py:FUNCTION, or for samples an .npz file."
         ) from error
     if not callable(function):
         raise InputError(f"{source}: is no function.")
-    return cast(Callable[[], object], function)
+    return cast(Callable[..., object], function)

@@ -20,6 +20,7 @@ COMMANDS = {
     "prune": "prune",
     "factorise": "factorise",
     "sparsify": "sparsify",
+    "distill": "distill",
     "quantize": "quantize",
     "run": "run",
     "perf": "perf",

@@ -9,7 +9,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+)
 
 PIPE_WIDTH = 110  # columns of tables where there is no terminal to ask
 
@@ -29,14 +36,18 @@ def print_json(payload: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(payload, indent=2, allow_nan=False) + "\n")
 
 
-def progress() -> Progress:
-    """A progress display on standard error; silent where that is no terminal."""
+def progress(*more: ProgressColumn) -> Progress:
+    """A progress display on standard error; silent where that is no terminal.
+
+    ``more`` are columns behind those that all commands have.
+    """
     screen = Console(stderr=True)
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
+        *more,
         console=screen,
         transient=True,
         disable=not screen.is_terminal,

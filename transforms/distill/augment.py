@@ -14,12 +14,18 @@ from trimton.transforms.graph.edit import Array
 # and gives a batch of the same names, lengths and types.
 Augmentation = Callable[[Mapping[str, Array], np.random.Generator], Mapping[str, Array]]
 
+# What a function of a user's may raise, other than for the machine.
+_ERRORS_OF_USERS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 def augmented(
     inputs: Mapping[str, Array], augmentation: Augmentation, rng: np.random.Generator
 ) -> dict[str, Array]:
     """``inputs`` as ``augmentation`` changes them; raises InputError where they do not fit then."""
-    changed = augmentation({name: array.copy() for name, array in inputs.items()}, rng)
+    try:
+        changed = augmentation({name: array.copy() for name, array in inputs.items()}, rng)
+    except _ERRORS_OF_USERS as error:
+        raise InputError(f"the augmentation fails: {type(error).__name__}: {error}.") from error
     if not isinstance(changed, Mapping) or set(changed) != set(inputs):
         raise InputError(
             f"the augmentation must give arrays named {', '.join(inputs)}, as it was given."

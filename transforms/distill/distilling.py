@@ -113,7 +113,7 @@ def distill(
     with repeatable(threads):
         module = OnnxModule(
             student,
-            batch_norm=settings.batch_norm,
+            batch_norm="train" if settings.batch_norm == "train" else "frozen",
             check=held_out[: fixed or 1].inputs,
             outputs=objective.wanted,
         )

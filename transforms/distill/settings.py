@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from trimton.core.errors import InputError
 from trimton.transforms.distill.kinds import KINDS
 
 OPTIMISERS = ("adamw", "sgd")
-BatchNorm = Literal["train", "frozen"]
-BATCH_NORMS: tuple[BatchNorm, ...] = ("train", "frozen")
+BATCH_NORMS = ("train", "frozen")
 PRECISIONS = ("float32", "bfloat16")
 
 # (setting, whether a value is right, what it must be)
@@ -80,7 +79,7 @@ class DistillSettings:
     features: tuple[tuple[str, str], ...] | None = None
     feature_weight: float = 0.0
     averaging: float = 0.998
-    batch_norm: BatchNorm = "train"
+    batch_norm: str = "train"
     precision: str = "float32"
     held_out: float = 0.1
     patience: int | None = None
