@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trimton.perf.hardware import INSTRUCTION_SETS, describe
 from trimton.plugin.agent import check
@@ -297,3 +299,60 @@ def test_program_refuses_a_huge_configuration(workshop: Workshop) -> None:
     )
 
     assert done.stdout == f"veto\tthe configuration is over {check.CONFIG_BYTES_MAX} bytes.\n"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(value=JSON_VALUES, before=st.text(" \t\r\n"), after=st.text(" \t\r\n"))
+def test_json_is_read_as_the_standard_library_reads_it(value: Any, before: str, after: str) -> None:
+    for ascii_only in (True, False):
+        text = before + json.dumps(value, ensure_ascii=ascii_only) + after
+        assert check.parse_json(text.encode("utf-8", "surrogatepass")) == json.loads(text)
+
+
+def read_by(parse: Callable[[bytes], Any], data: bytes) -> str:
+    """What ``parse`` makes of ``data``, told by its text, for NaN and 1.0 == 1."""
+    try:
+        return repr(parse(data))
+    except ValueError:
+        return "refused"
+
+
+@given(value=JSON_VALUES, cut=st.integers(0, 40), put=st.sampled_from([b"", b"}", b"]", b"\xff"]))
+def test_what_is_no_json_is_refused_where_the_standard_library_refuses(
+    value: Any, cut: int, put: bytes
+) -> None:
+    data = json.dumps(value).encode()
+    data = data[:cut] + put + data[cut + 1 :]
+
+    assert read_by(check.parse_json, data) == read_by(lambda data: json.loads(data.decode()), data)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a": -Infinity}', "", "  ", "1 2"])
+def test_neither_constants_beyond_json_nor_several_values_are_read(text: str) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        check.parse_json(text.encode())
+
+
+def test_the_check_imports_no_regular_expressions() -> None:
+    # They alone would double the time that a check takes while the server holds a lock.
+    code = (
+        "import sys; sys.argv = ['check.py', '/nowhere', '', '', '']; "
+        f"exec(open({check.__file__!r}).read()); "
+        "sys.stdout.write(','.join(sorted({'re', 'json', 'typing', 'enum'} & set(sys.modules))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", code],
+        input='{"name": "nowhere"}',
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("veto\tno key is named")
+    assert done.stdout.endswith("\n")
