@@ -95,6 +95,7 @@ class _Run:
 
     def document(self) -> RunDocument:
         entries = {name: self._variant(name) for name in self.names}
+        shutil.rmtree(self._work_folder, ignore_errors=True)
         baseline_served = self._serve(BASELINE, entries[BASELINE], None)
         config = baseline_served["config"]
         served = {BASELINE: baseline_served} | {
@@ -125,6 +126,7 @@ class _Run:
             key |= {
                 "steps": [step.model_dump() for step in steps],
                 "calibration": self.digests["calibration"],
+                "training": self.digests["training"],
                 "instruction_sets": self.hardware.instruction_sets,
                 "versions": self.versions,
             }
@@ -132,7 +134,7 @@ class _Run:
 
         def make() -> Json:
             self.progress(f"making {name}", 0, 0)
-            context = TransformContext(self.inputs.calibration, self.hardware.instruction_sets)
+            context = self._context(f"making {name}")
             model, reports = apply_steps(
                 self.inputs.model, list(steps), context, f"variant {name!r}"
             )
@@ -160,6 +162,17 @@ class _Run:
             still_valid=lambda kept: folder.exists() and path_digest(folder) == kept["digest"],
         )
         return VariantEntry.model_validate(result)
+
+    def _context(self, stage: str) -> TransformContext:
+        return TransformContext(
+            self.inputs.calibration,
+            self.hardware.instruction_sets,
+            training=self.inputs.training,
+            seed=self.recipe.seed,
+            recipe_folder=self.inputs.folder,
+            work_folder=self._work_folder,
+            on_progress=lambda done, count: self.progress(stage, done, count),
+        )
 
     def _serve(self, name: str, entry: VariantEntry, config: Json | None) -> Json:
         """Serve one variant alone: memory, load time, outputs, the resolved configuration."""
@@ -330,6 +343,11 @@ class _Run:
     def _folder(self, name: str) -> Path:
         """The variant's version folder: ``model.onnx`` and, where it has some, its data."""
         return self.directory / "variants" / name
+
+    @property
+    def _work_folder(self) -> Path:
+        """Where trainings keep their state until all variants are made."""
+        return self.directory / "training"
 
     def _copy_baseline(self, target: Path) -> None:
         """Copy the version folder: external data may lie beside the model or in a folder."""

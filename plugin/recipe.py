@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from trimton.core.errors import InputError
 
 if TYPE_CHECKING:
+    from trimton.transforms.distill.settings import DistillSettings
     from trimton.transforms.factorise import FactoriseSettings
     from trimton.transforms.prune import PruneSettings
     from trimton.transforms.sparsify import SparsifySettings
@@ -46,6 +47,11 @@ class DataSettings(Settings):
 
     calibration: str | list[str] | None = Field(
         None, description="Samples that transforms may look at; labels in it are not used."
+    )
+    training: str | list[str] | None = Field(
+        None,
+        description="Samples that distil steps train on, the more the better; those of "
+        "calibration if absent.",
     )
     evaluation: str | list[str] = Field(description="Held-out samples; with labels for accuracy.")
     evaluation_samples_max: int | None = Field(
@@ -259,7 +265,82 @@ class SparsifyStep(Settings):
             raise ValueError(str(error).rstrip(".")) from error
 
 
-AnyStep = FuseStep | PruneStep | FactoriseStep | SparsifyStep | QuantizeStep
+class DistillStep(Settings):
+    """Training with the original model as the teacher, on data.training; see `trimton distill`."""
+
+    step: Literal["distill"] = "distill"
+    epochs: int = Field(20, description="Passes over the samples.")
+    batch: int = Field(128, description="Samples in one step.")
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="What takes the steps.")
+    learning_rate: float | None = Field(
+        None, description="The highest one; 0.001 if absent, 0.05 for sgd."
+    )
+    weight_decay: float = Field(0.01, description="How much kernels and matrices are shrunk.")
+    warmup: float = Field(0.05, description="Share of all steps that the learning rate rises in.")
+    temperature: float = Field(2.0, description="Softens the teacher's classes.")
+    labels: bool = Field(False, description="Learn from the labels of the samples, too.")
+    label_weight: float = Field(0.1, description="With labels: their share of the loss.")
+    losses: dict[str, str] = Field(
+        default_factory=dict,
+        description="By output what it holds, where its graph does not tell: logits, "
+        "probabilities, chances, direction, values or robust-values.",
+    )
+    feature_weight: float = Field(
+        0.0, description="Weight of values inside the models that are matched; 0 matches none."
+    )
+    features: dict[str, str] | None = Field(
+        None,
+        description="With feature_weight, by value of the original the value to match it with; "
+        "ends of blocks with the same name or shape if absent.",
+    )
+    averaging: float = Field(
+        0.998, description="Decay of the running mean of the weights that is kept."
+    )
+    batch_norm: Literal["train", "frozen"] = Field(
+        "train", description="Statistics of BatchNormalizations."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="What is trained in; bfloat16 is faster on CPUs that have it."
+    )
+    held_out: float = Field(0.1, description="Share of the samples that judges; at most 5,000.")
+    patience: int | None = Field(
+        None, description="Stop after so many epochs that bring nothing on held-out samples."
+    )
+    augment: str | None = Field(
+        None,
+        description="Changes samples: PACKAGE.MODULE:FUNCTION or FILE.py:FUNCTION, called with a "
+        "batch and a numpy Generator.",
+    )
+    mixing: float = Field(0.0, description="Mix samples by shares from Beta(A, A); 0: not.")
+    views: int = Field(
+        0,
+        description="Augment or mix all samples so many times and store the answers to them; 0: "
+        "anew in every epoch.",
+    )
+    threads: int | None = Field(None, description="Threads that compute; all cores if absent.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DistillStep:
+        self.settings(seed=0)
+        return self
+
+    def settings(self, seed: int) -> DistillSettings:
+        """The transform's settings; ValueError where an option has a wrong value."""
+        from trimton.transforms.distill.settings import DistillSettings
+
+        options = self.model_dump(exclude={"step", "labels", "losses", "features", "augment"})
+        try:
+            return DistillSettings(
+                **options,
+                losses=tuple(self.losses.items()),
+                features=None if self.features is None else tuple(self.features.items()),
+                seed=seed,
+            )
+        except InputError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+
+
+AnyStep = FuseStep | PruneStep | FactoriseStep | SparsifyStep | DistillStep | QuantizeStep
 STEPS = tuple(kind.model_fields["step"].default for kind in get_args(AnyStep))
 TransformStep = Annotated[AnyStep, Field(discriminator="step")]
 
@@ -376,6 +457,15 @@ class Recipe(Settings):
             for name, variant in self.variants.items()
             if any(_needs_data(step) for step in variant.steps)
         ]
+        needs_training = [
+            name
+            for name, variant in self.variants.items()
+            if any(isinstance(step, DistillStep) for step in variant.steps)
+        ]
+        if needs_training and self.data.training is None and self.data.calibration is None:
+            raise ValueError(
+                f"data.training: is missing, but variant {needs_training[0]!r} needs it"
+            )
         if needs_data and self.data.calibration is None:
             raise ValueError(
                 f"data.calibration: is missing, but variant {needs_data[0]!r} needs it"

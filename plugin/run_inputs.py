@@ -11,21 +11,23 @@ import onnx_ir as ir
 
 from trimton.plugin.recipe import Recipe
 from trimton.plugin.repository import CONFIG_NAME, RepositoryModel, open_repository, path_digest
-from trimton.plugin.samples import Samples, first_available
+from trimton.plugin.samples import Samples, first_available, resolve_source
 from trimton.transforms.graph.inputs import input_specs
 from trimton.transforms.graph.load import load_model
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """The checked inputs of a run; ``file`` is the baseline's ONNX file or folder."""
+    """The checked inputs of a run; ``file`` is the baseline's, ``folder`` that of the recipe."""
 
     recipe: Recipe
     source: RepositoryModel
     file: Path
     model: ir.Model
     calibration: Samples | None
+    training: Samples | None
     evaluation: Samples
+    folder: Path
 
     def digests(self) -> dict[str, str]:
         """The content of everything that decides the outcome, by name."""
@@ -34,6 +36,7 @@ class RunInputs:
             "model": path_digest(self.file.parent),
             "config": path_digest(config) if config.exists() else "",
             "calibration": "" if self.calibration is None else samples_digest(self.calibration),
+            "training": "" if self.training is None else samples_digest(self.training),
             "evaluation": samples_digest(self.evaluation),
         }
 
@@ -49,13 +52,14 @@ def read_inputs(recipe: Recipe, folder: Path) -> RunInputs:
     model = load_model(file)
     specs = input_specs(model)
     data = recipe.data
-    calibration = None
-    if data.calibration is not None:
-        calibration = first_available(_sources(data.calibration, folder), specs)
+    calibration, training = (
+        None if given is None else first_available(_sources(given, folder), specs)
+        for given in (data.calibration, data.training)
+    )
     evaluation = first_available(_sources(data.evaluation, folder), specs)
     if data.evaluation_samples_max is not None:
         evaluation = evaluation.first(data.evaluation_samples_max)
-    return RunInputs(recipe, source, file, model, calibration, evaluation)
+    return RunInputs(recipe, source, file, model, calibration, training, evaluation, folder)
 
 
 def samples_digest(samples: Samples) -> str:
@@ -75,12 +79,6 @@ def samples_digest(samples: Samples) -> str:
 
 
 def _sources(given: str | list[str], folder: Path) -> list[str]:
-    return [_resolve(source, folder) for source in ([given] if isinstance(given, str) else given)]
-
-
-def _resolve(source: str, folder: Path) -> str:
-    """Files are relative to the recipe; PACKAGE.MODULE:FUNCTION is left as it is."""
-    path, colon, function = source.rpartition(":")
-    if colon and not source.endswith(".npz"):
-        return f"{folder / path}:{function}" if path.endswith(".py") else source
-    return str(folder / source)
+    return [
+        resolve_source(source, folder) for source in ([given] if isinstance(given, str) else given)
+    ]

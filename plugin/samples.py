@@ -68,6 +68,14 @@ def first_available(sources: Sequence[str], specs: Sequence[InputSpec]) -> Sampl
     return load_samples(sources[-1], specs)
 
 
+def resolve_source(source: str, folder: Path) -> str:
+    """``source`` with its file relative to ``folder``; PACKAGE.MODULE:FUNCTION stays as it is."""
+    path, colon, function = source.rpartition(":")
+    if colon and not source.endswith(".npz"):
+        return f"{folder / path}:{function}" if path.endswith(".py") else source
+    return str(folder / source)
+
+
 class DataNotInstalledError(InputError):
     """A data function says that what it reads is not installed on this machine."""
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import singledispatch
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
 from trimton.core.errors import InputError
 from trimton.plugin.recipe import (
     AnyStep,
+    DistillStep,
     FactoriseStep,
     FuseStep,
     PruneStep,
     QuantizeStep,
     SparsifyStep,
 )
-from trimton.plugin.samples import Samples
+from trimton.plugin.samples import Samples, import_function, resolve_source
 from trimton.transforms.factorise import factorise
 from trimton.transforms.fuse import fuse
 from trimton.transforms.prune import prune
@@ -25,6 +28,9 @@ from trimton.transforms.quantize import QuantizeSettings, quantize
 from trimton.transforms.quantize.targets import target_of_processor
 from trimton.transforms.report import TransformReport
 from trimton.transforms.sparsify import sparsify
+
+if TYPE_CHECKING:
+    from trimton.transforms.distill.augment import Augmentation
 
 AUTO = "auto"
 
@@ -34,11 +40,20 @@ class TransformContext:
     """What transforms may use besides the model.
 
     ``instruction_sets`` are those of this machine's CPU (see trimton.perf.hardware); they decide
-    what ``target: auto`` means.
+    what ``target: auto`` means. ``training`` are the samples to train on, with ``seed``;
+    ``recipe_folder`` is what files in steps are relative to, ``work_folder`` where a training
+    keeps its state, and ``on_progress`` hears of its steps (done, all). ``original`` is the model
+    before the first step.
     """
 
     calibration: Samples | None
     instruction_sets: tuple[str, ...]
+    training: Samples | None = None
+    seed: int = 0
+    recipe_folder: Path = Path()
+    work_folder: Path = Path()
+    on_progress: Callable[[int, int], None] = lambda done, steps: None
+    original: ir.Model | None = None
 
 
 Transformed = tuple[ir.Model, TransformReport]
@@ -53,6 +68,7 @@ def apply_steps(
     transform raises.
     """
     reports = []
+    context = replace(context, original=model)
     for step in steps:
         try:
             model, report = apply_step(step, model, context)
@@ -94,6 +110,36 @@ def _(step: FactoriseStep, model: ir.Model, context: TransformContext) -> Transf
 def _(step: SparsifyStep, model: ir.Model, context: TransformContext) -> Transformed:
     samples = None if context.calibration is None else context.calibration.inputs
     return sparsify(model, step.settings(), samples)
+
+
+@apply_step.register
+def _(step: DistillStep, model: ir.Model, context: TransformContext) -> Transformed:
+    from trimton.transforms.distill.runtime import require_torch
+
+    require_torch()
+    from trimton.transforms.distill.distilling import Listeners, distill
+
+    samples = context.training or context.calibration
+    assert samples is not None  # a recipe with this step is refused without it
+    assert context.original is not None
+    if step.labels and samples.labels is None:
+        raise InputError(
+            f"{samples.source}: has no labels; add an integer array 'labels', or go without."
+        )
+    augmentation = None
+    if step.augment is not None:
+        source = resolve_source(step.augment, context.recipe_folder)
+        augmentation = cast("Augmentation", import_function(source))
+    return distill(
+        context.original,
+        model,
+        samples.inputs,
+        step.settings(context.seed),
+        context.work_folder,
+        labels=samples.labels if step.labels else None,
+        augmentation=augmentation,
+        listeners=Listeners(training=lambda now: context.on_progress(now.done, now.steps)),
+    )
 
 
 @apply_step.register
