@@ -1,0 +1,26 @@
+"""The table of operators: by domain and name, the builder of the function that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trimton.transforms.distill.interpreter.operators import (
+    convolution,
+    elementwise,
+    movement,
+    normalisation,
+    pooling,
+    product,
+    reduction,
+)
+from trimton.transforms.distill.interpreter.operators.table import Builder
+
+OPERATORS: Mapping[tuple[str, str], Builder] = {
+    **convolution.OPERATORS,
+    **elementwise.OPERATORS,
+    **movement.OPERATORS,
+    **normalisation.OPERATORS,
+    **pooling.OPERATORS,
+    **product.OPERATORS,
+    **reduction.OPERATORS,
+}

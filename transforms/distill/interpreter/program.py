@@ -1,0 +1,281 @@
+"""Planning a graph for the shapes it is given, and running the plan.
+
+The first run with new shapes evaluates what depends on constants and shapes alone, binds every
+node to its function and records the calls; later runs only repeat these. So the arithmetic of
+shapes costs nothing, and a condition that depends on shapes is decided once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from trimton.core.errors import InputError
+from trimton.transforms.distill.interpreter import control
+from trimton.transforms.distill.interpreter.node import Kernel, NodeView, Results
+from trimton.transforms.distill.interpreter.operators import OPERATORS
+from trimton.transforms.distill.interpreter.plan import (
+    ABSENT,
+    Plan,
+    Replace,
+    Replacement,
+    Step,
+    store,
+    with_deaths,
+)
+from trimton.transforms.distill.interpreter.runtime_node import runtime_kernel
+from trimton.transforms.graph.load import one_line
+from trimton.transforms.graph.tensors import subgraphs_of
+
+# Sees every node that is computed for the first time; may put other values in place of its own.
+Observer = Callable[[ir.Node, Sequence[Tensor | None]], Sequence[Tensor | None]]
+
+_MAX_PLANS = 32
+# These look at shapes only: what they make is known, whatever they are given.
+_SHAPE_ONLY = frozenset({"Shape", "Size"})
+_RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+_KERNEL_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What all graphs of one model share: its operator sets, by domain."""
+
+    opsets: Mapping[str, int]
+
+
+class Program:
+    """One graph, or a part of it: ``wanted`` values computed from ``sources``.
+
+    ``fixed`` are sources that are the same in every run: what depends on them alone is computed
+    when planning. ``keyed`` are those whose shapes decide which plan fits.
+    """
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        wanted: Sequence[ir.Value],
+        sources: Sequence[ir.Value],
+        *,
+        scope: Scope,
+        fixed: Collection[ir.Value] = (),
+    ) -> None:
+        self.graph, self.wanted, self.sources, self.scope = graph, wanted, sources, scope
+        self.nodes = needed_nodes(graph, wanted)
+        self._fixed = frozenset(fixed)
+        self._keyed = tuple(
+            index for index, value in enumerate(sources) if not value.is_initializer()
+        )
+        self._plans: OrderedDict[tuple[object, ...], Plan] = OrderedDict()
+
+    def forget(self) -> None:
+        """Drop all plans: constants were converted or moved."""
+        self._plans.clear()
+
+    def run(
+        self,
+        given: Sequence[Tensor],
+        *,
+        from_batch: bool = False,
+        replace: Mapping[str, Replacement] | None = None,
+        observe: Observer | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The wanted values for ``given``, in the order of the sources.
+
+        ``from_batch`` takes statistics from the batch; ``replace`` puts a function of a named
+        value in its place for all that reads it. Raises UnsupportedModelError or InputError.
+        """
+        replace = replace or {}
+        shapes = [(given[index].shape, given[index].dtype) for index in self._keyed]
+        key = (from_batch, frozenset(replace), *shapes)
+        plan = self._plans.get(key)
+        if plan is not None and observe is None:
+            self._plans.move_to_end(key)
+            return plan.run(given, replace)
+        trace = Trace(self, given, from_batch, replace, observe)
+        self._plans[key] = trace.plan()
+        if len(self._plans) > _MAX_PLANS:
+            self._plans.popitem(last=False)
+        return trace.results()
+
+    def is_fixed(self, value: ir.Value) -> bool:
+        """Whether the source ``value`` is the same in every run."""
+        return value in self._fixed
+
+
+class Trace:
+    """The first run of a program on given shapes: computes the values and records the plan."""
+
+    def __init__(
+        self,
+        program: Program,
+        given: Sequence[Tensor],
+        from_batch: bool,
+        replace: Mapping[str, Replacement],
+        observe: Observer | None,
+    ) -> None:
+        self.scope, self.from_batch = program.scope, from_batch
+        self._program, self._replace, self._observe = program, replace, observe
+        self._values: list[Tensor | None] = [None]
+        self._slots: dict[ir.Value, int] = {}
+        self._known: set[int] = {ABSENT}
+        self._steps: list[Step | Replace] = []
+        for value, tensor in zip(program.sources, given, strict=True):
+            slot = self._slot(value)
+            self._values[slot] = tensor
+            if program.is_fixed(value) and value.name not in replace:
+                self._known.add(slot)
+            self._replaced(value)
+        self._sources = tuple(self._slots[value] for value in program.sources)
+        self.walk(program.nodes)
+
+    def plan(self) -> Plan:
+        """What later runs on these shapes do."""
+        results = self._results()
+        read = {slot for step in self._steps if isinstance(step, Step) for slot in step.inputs}
+        kept = self._known & (read | set(results))
+        constants = tuple(
+            value if slot in kept else None for slot, value in enumerate(self._values)
+        )
+        return Plan(
+            constants, self._sources, results, with_deaths(self._steps, (*results, *self._sources))
+        )
+
+    def results(self) -> tuple[Tensor, ...]:
+        """The wanted values of this run."""
+        return tuple(self.value(value) for value in self._program.wanted)
+
+    def value(self, value: ir.Value) -> Tensor:
+        """The value computed in this run."""
+        tensor = self._values[self._slots[value]]
+        if tensor is None:
+            raise ValueError(f"{value.name} was not computed")
+        return tensor
+
+    def is_known(self, value: ir.Value) -> bool:
+        """Whether ``value`` is the same whenever this plan runs."""
+        return self._slots[value] in self._known
+
+    def alias(self, value: ir.Value, other: ir.Value) -> None:
+        """``value`` is ``other`` under a second name."""
+        self._slots[value] = self._slots[other]
+
+    def walk(self, nodes: Iterable[ir.Node]) -> None:
+        """Compute and record ``nodes``, in order."""
+        for node in nodes:
+            if subgraphs_of(node) and control.inline(node, self):
+                continue
+            self._compute(node)
+
+    def call(self, node: ir.Node, kernel: Kernel, read: Sequence[ir.Value | None]) -> None:
+        """Compute and record one call that makes the outputs of ``node``."""
+        inputs = tuple(ABSENT if value is None else self._slots[value] for value in read)
+        made = self._checked(node, kernel, inputs)
+        outputs = tuple(self._slot(value) for value in node.outputs)
+        store(self._values, outputs, made)
+        if self._observe is not None:
+            seen = self._observe(node, [self._values[slot] for slot in outputs])
+            for slot, tensor in zip(outputs, seen, strict=True):
+                self._values[slot] = tensor
+        is_known = _is_constant(node) or all(slot in self._known for slot in inputs)
+        if is_known and node.op_type not in _RANDOM and not self._is_replaced(node):
+            self._known.update(outputs)
+        else:
+            self._steps.append(Step(kernel, inputs, outputs))
+            for value in node.outputs:
+                self._replaced(value)
+
+    def _compute(self, node: ir.Node) -> None:
+        inputs = [None if value is None else self._slots[value] for value in node.inputs]
+        tensors = [None if slot is None else self._values[slot] for slot in inputs]
+        if subgraphs_of(node):
+            self.call(node, *control.kernel_of(node, self))
+            return
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        view = NodeView(
+            node,
+            self.scope.opsets.get(domain, 1),
+            known=tuple(
+                tensor if slot in self._known else None
+                for slot, tensor in zip(inputs, tensors, strict=True)
+            ),
+            ranks=tuple(0 if tensor is None else tensor.ndim for tensor in tensors),
+            uses_batch_statistics=self.from_batch,
+        )
+        builder = OPERATORS.get((domain, node.op_type))
+        kernel = builder(view) if builder else runtime_kernel(node, self.scope.opsets)
+        self.call(node, kernel, node.inputs)
+
+    def _checked(self, node: ir.Node, kernel: Kernel, inputs: Sequence[int]) -> Results:
+        try:
+            return kernel(*[self._values[slot] for slot in inputs])
+        except _KERNEL_ERRORS as error:
+            raise InputError(
+                f"{node.op_type} ({node.name}) cannot be computed on what it is given: "
+                f"{one_line(str(error))}."
+            ) from error
+
+    def _slot(self, value: ir.Value) -> int:
+        if value not in self._slots:
+            self._slots[value] = len(self._values)
+            self._values.append(None)
+        return self._slots[value]
+
+    def _results(self) -> tuple[int, ...]:
+        return tuple(self._slots[value] for value in self._program.wanted)
+
+    def _is_replaced(self, node: ir.Node) -> bool:
+        return any(value.name in self._replace for value in node.outputs)
+
+    def _replaced(self, value: ir.Value) -> None:
+        name = value.name or ""
+        if name in self._replace:
+            slot = self._slots[value]
+            self._values[slot] = self._replace[name](self.value(value))
+            self._steps.append(Replace(name, slot))
+
+
+def _is_constant(node: ir.Node) -> bool:
+    return node.op_type in _SHAPE_ONLY and not node.domain
+
+
+def needed_nodes(graph: ir.Graph, wanted: Iterable[ir.Value]) -> tuple[ir.Node, ...]:
+    """The nodes of ``graph`` that the values ``wanted`` depend on, in its order."""
+    needed, pending = set[ir.Node](), list(wanted)
+    while pending:
+        node = pending.pop().producer()
+        if node is None or node in needed or node.graph is not graph:
+            continue
+        needed.add(node)
+        pending.extend(value for value in node.inputs if value is not None)
+        for body in subgraphs_of(node):
+            pending.extend(captured_values(body))
+    return tuple(node for node in graph if node in needed)
+
+
+def captured_values(graph: ir.Graph) -> tuple[ir.Value, ...]:
+    """What ``graph`` and the graphs in it read and neither make nor are given, constants included."""
+    made: set[ir.Value] = set(graph.inputs)
+    read: dict[ir.Value, None] = {}
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        for body in subgraphs_of(node):
+            made.update(body.inputs)
+            read.update(dict.fromkeys(body.outputs))
+        made.update(node.outputs)
+        read.update(dict.fromkeys(value for value in node.inputs if value is not None))
+    read.update(dict.fromkeys(graph.outputs))
+    return tuple(value for value in read if value not in made)
