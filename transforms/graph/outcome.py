@@ -12,17 +12,22 @@ from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.inputs import interface
 from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.probe import compare_outputs, given_probes, random_probes
-from trimton.transforms.graph.session import ORT_ERRORS
+from trimton.transforms.graph.session import ORT_ERRORS, NoKernelError
 from trimton.transforms.report import Skipped
 
 _WHAT = "output difference"
 
 
 def measured_difference(
-    original: ir.Model, made: ir.Model, samples: Mapping[str, Array] | None
+    original: ir.Model,
+    made: ir.Model,
+    samples: Mapping[str, Array] | None,
+    *,
+    may_lack_kernels: bool = False,
 ) -> tuple[float | None, tuple[Skipped, ...]]:
     """The largest relative difference of an output; None, and why, where there is no number.
 
+    With ``may_lack_kernels`` the model made may be for another provider than the CPU's.
     Raises InputError where ``original`` cannot be run on ``samples``; TransformError where
     ``made`` has another interface or cannot be run.
     """
@@ -35,6 +40,8 @@ def measured_difference(
     try:
         worst = compare_outputs(made, probes)[0]
     except ORT_ERRORS as error:
+        if may_lack_kernels and isinstance(error, NoKernelError):
+            return None, (Skipped(_WHAT, f"no kernel here: {one_line(str(error))}"),)
         raise TransformError(f"the model made cannot be run: {one_line(str(error))}.") from error
     if not isfinite(worst.relative):
         return None, (Skipped(_WHAT, f"output {worst.name!r} is not comparable"),)

@@ -17,11 +17,16 @@ def prepare(model: ir.Model) -> tuple[ir.Model, tuple[Step, ...]]:
     Raises UnsupportedModelError where the operator set is too old and cannot be raised.
     """
     raised, steps = raise_opset(model)
-    prepared = normalise(model.clone() if raised is model else raised)
+    return with_names_and_types(model.clone() if raised is model else raised), steps
+
+
+def with_names_and_types(model: ir.Model) -> ir.Model:
+    """``model`` itself in normal form, each node with a name of its own, values with types."""
+    prepared = normalise(model)
     _name_nodes(prepared)
     with restored_declarations(prepared):
         infer_shapes(prepared)
-    return prepared, steps
+    return prepared
 
 
 def _name_nodes(model: ir.Model) -> None:
