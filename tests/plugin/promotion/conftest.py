@@ -78,15 +78,19 @@ class Shop:
         model: str = "net",
         age_days: float = 0.0,
         settings: Mapping[str, Any] | None = None,
+        spoil: bool = False,
     ) -> Path:
         """A finished run whose candidate multiplies by ``factor``; returns its directory.
 
+        ``spoil``: its file is no model.
         ``baseline`` is the version it was measured against, by default the one that is served.
         """
         run = self.folder / "runs" / name
         variant = run / "variants" / "small"
         variant.mkdir(parents=True)
         onnx.save(scaling_model(factor, note=name), variant / "model.onnx")
+        if spoil:
+            (variant / "model.onnx").write_bytes(b"no model")
         x = np.arange(12, dtype=np.float32).reshape(6, 2)
         y = x * np.float32(recorded_factor if recorded_factor is not None else factor)
         write_recorded(run / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": y})
