@@ -31,6 +31,9 @@ def half_slots(node: ir.Node, opset: int, form: HalfFormat) -> Slots | str:
         return "it is no operator of the ONNX standard"
     if subgraphs_of(node):
         return "control flow: its bodies compute in float32, from weights in half precision"
+    unknown = [v.name for v in (*node.inputs, *node.outputs) if v is not None and v.type is None]
+    if any(unknown):
+        return f"the type of {unknown[0]} is not known"
     if node.op_type == "Cast":
         return _cast(node, form)
     schema = defs.get_schema(node.op_type, opset, "")
