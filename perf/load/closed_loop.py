@@ -65,9 +65,15 @@ class ClosedLoop(LoadLoop):
         await self._until_finished()
 
     def _on_answer(self, connection: Connection, finished_ns: int) -> None:
+        # The hot path: what _next does, without the steps between.
         self._answers += 1
-        self._tally.answered(connection.sent_ns, finished_ns)
-        self._next(connection)
+        tally = self._tally
+        tally.answered(connection.sent_ns, finished_ns)
+        if self._unsent > 0 and not tally.closed_ns and connection.reusable:
+            self._unsent -= 1
+            connection.send(next(self._requests))
+        else:
+            self._next(connection)
 
     def _on_failure(self, connection: Connection, kind: str, text: str) -> None:
         self._tally.failed(monotonic_ns(), kind, text)

@@ -10,7 +10,8 @@ from urllib.parse import unquote
 from trimton.perf.load.connection import MALFORMED, TIMED_OUT, OnAnswer, OnFailure
 from trimton.perf.load.grpc_pool import Http2Pool
 from trimton.perf.load.hpack_blocks import Fields
-from trimton.perf.load.http2 import Http2Connection, Http2Stream
+from trimton.perf.load.http2 import Http2Connection
+from trimton.perf.load.http2_stream import Http2Stream
 
 SERVICE = "/inference.GRPCInferenceService"
 OK = "0"

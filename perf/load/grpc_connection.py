@@ -40,7 +40,8 @@ class GrpcConnection(GrpcCall):
     def send(self, request: bytes) -> None:
         """Write ``request`` and start its clock (monotonic, nanoseconds)."""
         self.in_flight = True
-        self._content.clear()
+        if self._content:
+            self._content.clear()
         self.sent_ns = monotonic_ns()
         self._http2.request(self, request)
 

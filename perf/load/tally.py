@@ -33,29 +33,43 @@ OnRequest = Callable[[int, int], None]
 class Latencies:
     """Times in nanoseconds, kept as a histogram, their sum and their maximum."""
 
+    __slots__ = ("_block", "_flushed", "_histogram", "_max_ns", "_total_ns")
+
     def __init__(self) -> None:
         self._block = array("q")
         self._histogram = LatencyHistogram()
-        self.count = 0
-        self.total_ns = 0
-        self.max_ns = 0
+        self._flushed = 0
+        self._total_ns = 0
+        self._max_ns = 0
 
     def record(self, latency_ns: int) -> None:
         """Count one time."""
-        self.count += 1
-        self.total_ns += latency_ns
-        if latency_ns > self.max_ns:
-            self.max_ns = latency_ns
         self._block.append(latency_ns)
         if len(self._block) == _BLOCK:
             self._flush()
 
     def add(self, other: Latencies) -> None:
         """Count everything that ``other`` counted."""
-        self.count += other.count
-        self.total_ns += other.total_ns
-        self.max_ns = max(self.max_ns, other.max_ns)
-        self.histogram.add(other.histogram)
+        histogram = other.histogram
+        self._histogram.add(histogram)
+        self._flushed += other._flushed
+        self._total_ns += other._total_ns
+        self._max_ns = max(self._max_ns, other._max_ns)
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return self._flushed + len(self._block)
+
+    @property
+    def total_ns(self) -> int:
+        """Their sum."""
+        return self._total_ns + sum(self._block)
+
+    @property
+    def max_ns(self) -> int:
+        """The longest; 0 without any."""
+        return max(self._max_ns, max(self._block, default=0))
 
     @property
     def histogram(self) -> LatencyHistogram:
@@ -71,6 +85,7 @@ class Latencies:
     def _flush(self) -> None:
         if self._block:
             self._histogram.record_ns(self._block)
+            self._flushed, self._total_ns, self._max_ns = self.count, self.total_ns, self.max_ns
             self._block = array("q")
 
 
