@@ -22,12 +22,16 @@ COMMANDS = {
     "sparsify": "sparsify",
     "distill": "distill",
     "quantize": "quantize",
+    "quantize-weights": "quantize_weights",
+    "quantize-dynamic": "quantize_dynamic",
+    "cast": "cast",
     "run": "run",
     "perf": "perf",
     "compare": "compare",
     "promote": "promote",
     "rollback": "rollback",
     "agent": "agent",
+    "serve-hooks": "serve_hooks",
 }
 
 
