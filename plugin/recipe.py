@@ -124,6 +124,53 @@ class QuantizeStep(Settings):
     )
 
 
+class QuantizeWeightsStep(Settings):
+    """Weights in blocks of 4 or 8 bits; see `trimton quantize-weights`."""
+
+    step: Literal["quantize_weights"] = "quantize_weights"
+    bits: Literal[4, 8] = Field(4, description="Bits of one weight.")
+    block: Literal[16, 32, 64, 128, 256] = Field(
+        32, description="How many neighbours share a scale."
+    )
+    symmetric: bool = Field(True, description="Without a zero point for each block.")
+    compute: Literal["int8", "float32"] = Field(
+        "int8", description="int8: kernels may round what they read to 8 bits; float32: must not."
+    )
+    tables: bool = Field(True, description="Store tables of embeddings in the same way.")
+    exclude: list[str] = Field(
+        default_factory=list, description="Nodes that stay in float; * and ? match."
+    )
+
+
+class QuantizeDynamicStep(Settings):
+    """int8 products and LSTMs, ranges taken at each run; see `trimton quantize-dynamic`."""
+
+    step: Literal["quantize_dynamic"] = "quantize_dynamic"
+    target: Literal[
+        "auto", "amx", "avx512_vnni", "avx_vnni", "arm_dotprod", "avx512", "avx2", "vnni"
+    ] = Field("auto", description="Kernels to quantise for; auto takes those of this machine.")
+    per_channel: bool = Field(True, description="One weight scale for each output channel.")
+    tables: bool = Field(True, description="Store tables of embeddings in 8 bits.")
+    exclude: list[str] = Field(
+        default_factory=list, description="Nodes that stay in float; * and ? match."
+    )
+
+
+class CastStep(Settings):
+    """Half precision; inputs and outputs stay float32; see `trimton cast`."""
+
+    step: Literal["cast"] = "cast"
+    to: Literal["float16", "bfloat16"] = Field("float16", description="The format to cast to.")
+    target: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="cpu: weights are stored in half precision, and computed with in it where "
+        "this machine has kernels; gpu: all that ONNX allows computes in it.",
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="Nodes that compute in float32; * and ? match."
+    )
+
+
 class PruneStep(Settings):
     """Structured pruning, with the calibration samples where given; see `trimton prune`."""
 
@@ -340,7 +387,17 @@ class DistillStep(Settings):
             raise ValueError(str(error).rstrip(".")) from error
 
 
-AnyStep = FuseStep | PruneStep | FactoriseStep | SparsifyStep | DistillStep | QuantizeStep
+AnyStep = (
+    FuseStep
+    | PruneStep
+    | FactoriseStep
+    | SparsifyStep
+    | DistillStep
+    | QuantizeStep
+    | QuantizeWeightsStep
+    | QuantizeDynamicStep
+    | CastStep
+)
 STEPS = tuple(kind.model_fields["step"].default for kind in get_args(AnyStep))
 TransformStep = Annotated[AnyStep, Field(discriminator="step")]
 

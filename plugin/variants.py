@@ -13,19 +13,26 @@ import onnx_ir as ir
 from trimton.core.errors import InputError
 from trimton.plugin.recipe import (
     AnyStep,
+    CastStep,
     DistillStep,
     FactoriseStep,
     FuseStep,
     PruneStep,
+    QuantizeDynamicStep,
     QuantizeStep,
+    QuantizeWeightsStep,
     SparsifyStep,
 )
 from trimton.plugin.samples import Samples, import_function, resolve_source
 from trimton.transforms.factorise import factorise
 from trimton.transforms.fuse import fuse
+from trimton.transforms.precision import CastSettings
+from trimton.transforms.precision import cast as cast_precision
 from trimton.transforms.prune import prune
 from trimton.transforms.quantize import QuantizeSettings, quantize
+from trimton.transforms.quantize.dynamic import DynamicSettings, quantize_dynamic
 from trimton.transforms.quantize.targets import target_of_processor
+from trimton.transforms.quantize.weight_only import WeightOnlySettings, quantize_weights
 from trimton.transforms.report import TransformReport
 from trimton.transforms.sparsify import sparsify
 
@@ -152,6 +159,33 @@ def _(step: QuantizeStep, model: ir.Model, context: TransformContext) -> Transfo
         exclude=tuple(step.exclude),
     )
     return quantize(model, context.calibration.inputs, settings)
+
+
+@apply_step.register
+def _(step: QuantizeWeightsStep, model: ir.Model, context: TransformContext) -> Transformed:
+    options = step.model_dump(exclude={"step", "exclude"})
+    settings = WeightOnlySettings(**options, exclude=tuple(step.exclude))
+    samples = None if context.calibration is None else context.calibration.inputs
+    return quantize_weights(model, settings, samples)
+
+
+@apply_step.register
+def _(step: QuantizeDynamicStep, model: ir.Model, context: TransformContext) -> Transformed:
+    settings = DynamicSettings(
+        target=resolve_target(step.target, context.instruction_sets),
+        per_channel=step.per_channel,
+        tables=step.tables,
+        exclude=tuple(step.exclude),
+    )
+    samples = None if context.calibration is None else context.calibration.inputs
+    return quantize_dynamic(model, settings, samples)
+
+
+@apply_step.register
+def _(step: CastStep, model: ir.Model, context: TransformContext) -> Transformed:
+    settings = CastSettings(to=step.to, target=step.target, exclude=tuple(step.exclude))
+    samples = None if context.calibration is None else context.calibration.inputs
+    return cast_precision(model, settings, samples)
 
 
 def resolve_target(name: str, instruction_sets: Collection[str]) -> str:

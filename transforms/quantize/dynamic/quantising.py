@@ -79,7 +79,7 @@ def quantize_dynamic(
     remove_unread(work)
     difference, unmeasured = measured_difference(model, work, samples)
     return work, TransformReport(
-        transform="quantize-dynamic",
+        transform="quantize_dynamic",
         changed=True,
         before=model_cost(model),
         after=model_cost(work),

@@ -77,7 +77,7 @@ def quantize_weights(
     remove_unread(work)
     difference, unmeasured = measured_difference(model, work, samples)
     return work, TransformReport(
-        transform="quantize-weights",
+        transform="quantize_weights",
         changed=True,
         before=model_cost(model),
         after=model_cost(work),
