@@ -2,9 +2,9 @@
 
 A real Triton serves a model that takes the same time for every request. The sweep loads it at every
 rate of a grid in steps of 5 %, from a quarter of the capacity up, each with as many requests as a
-trial of the search may take, until three in a row broke the limit. Its peak is the step that fits
-best: the rate with the most trials that held up to it and that broke above it (the highest one that
-held would be the luckiest of several). Both see Poisson arrivals and count latency from the
+trial of the search may take, until three in a row broke the limit. Its peak is where the percentile
+crosses the limit, once the percentiles are made to rise with the rate (isotonic regression: what
+the highest rate that held would say is luck). Both see Poisson arrivals and count latency from the
 scheduled instant, so the peak is also known from theory (M/D/1, with the service time measured in a
 closed loop). They run one after the other, several times; the figures are medians. Exit code 1 if
 the peaks differ by more than 5 % or the search takes more than a third of the sweep's time.
@@ -18,11 +18,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import geometric_mean, median
+from statistics import median
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.optimize import isotonic_regression
 from steady_server import measured_queue, steady_server
 
 from trimton.perf.load.arms import Load, ServedArm
@@ -100,15 +101,20 @@ def by_sweep(
         breaks = 0 if trials[-1].holds else breaks + 1
         if breaks == BREAKS_TO_END:
             break
-    return Found(step_rps(trials), _seconds(trials), len(trials))
+    return Found(crossing_rps(trials, objective.latency_ms), _seconds(trials), len(trials))
 
 
-def step_rps(trials: Sequence[Trial]) -> float:
-    """The rate that divides best what held from what broke; the middle of equally good ones."""
-    rates = [trial.rate_rps for trial in trials]
-    fits = [sum(trial.holds == (trial.rate_rps <= rate) for trial in trials) for rate in rates]
-    best = [rate for rate, fit in zip(rates, fits, strict=True) if fit == max(fits)]
-    return geometric_mean(best)
+def crossing_rps(trials: Sequence[Trial], limit_ms: float) -> float:
+    """Where the percentiles, made to rise with the rate, cross ``limit_ms``.
+
+    The first and last rate of the sweep where all of it broke or held.
+    """
+    known = [trial for trial in trials if trial.percentile_ms]
+    rising = isotonic_regression(np.log([trial.percentile_ms for trial in known])).x
+    rates = np.log([trial.rate_rps for trial in known])
+    # Equal neighbours are told apart, so that a crossing inside them is their middle.
+    apart = rising + np.linspace(0, 1e-9, len(known))
+    return float(np.exp(np.interp(np.log(limit_ms), apart, rates)))
 
 
 def _seconds(trials: list[Trial] | tuple[Trial, ...]) -> float:
