@@ -43,9 +43,11 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-schema: setup ## Write the recipe's JSON schema from its definition
+schema: setup ## Write the JSON schemas of recipes and policies from their definitions
 	$(BIN)/python -c 'from trimton.plugin.recipe import recipe_schema; print(recipe_schema(), end="")' \
 	  > plugin/recipe.schema.json
+	$(BIN)/python -c 'from trimton.plugin.policy import policy_schema; print(policy_schema(), end="")' \
+	  > plugin/policy.schema.json
 
 bench: server ## Print the short benchmark tables: fusing, client, backend, resuming (15 minutes)
 	@for name in fuse_models client_latency backend_overhead resume_after_kill; do \

@@ -10,24 +10,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trimton.core.errors import InputError
+from trimton.plugin.policy import Policy
+from trimton.plugin.settings import BASELINE as BASELINE
+from trimton.plugin.settings import Name, Settings
 
 if TYPE_CHECKING:
     from trimton.transforms.distill.settings import DistillSettings
     from trimton.transforms.factorise import FactoriseSettings
     from trimton.transforms.prune import PruneSettings
     from trimton.transforms.sparsify import SparsifySettings
-
-BASELINE = "baseline"
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-
-
-class Settings(BaseModel):
-    """Base of the recipe's parts: immutable, unknown keys refused, no silent type changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ModelSettings(Settings):
@@ -425,70 +419,6 @@ class LoadSettings(Settings):
     requests: int = Field(64, ge=1, description="Distinct samples that requests are made from.")
 
 
-class Limit(Settings):
-    """Limits of one metric. Relative limits compare with the baseline of the same run.
-
-    A limit holds only if the whole 95 % interval is on its good side, is broken if the whole
-    interval is on the other side, and is inconclusive in between.
-    """
-
-    max: float | None = Field(None, description="Highest value allowed, in the metric's unit.")
-    min: float | None = Field(None, description="Lowest value allowed, in the metric's unit.")
-    max_drop: float | None = Field(
-        None, ge=0, description="Accuracy only: largest drop against the baseline, in points of 1."
-    )
-    max_regression_pct: float | None = Field(
-        None, ge=0, description="How much worse than the baseline, in percent."
-    )
-    min_improvement_pct: float | None = Field(
-        None, description="How much better than the baseline, in percent."
-    )
-    concurrency: list[int] | None = Field(
-        None, description="Levels a speed limit applies to; all if absent."
-    )
-
-    @model_validator(mode="after")
-    def _has_a_limit(self) -> Limit:
-        values = (
-            self.max,
-            self.min,
-            self.max_drop,
-            self.max_regression_pct,
-            self.min_improvement_pct,
-        )
-        if all(value is None for value in values):
-            raise ValueError(
-                "needs one of max, min, max_drop, max_regression_pct, min_improvement_pct"
-            )
-        return self
-
-
-class Policy(Settings):
-    """What the candidate must hold to pass."""
-
-    candidate: str = Field(description="The variant that would ship.")
-    equivalence_margin_pct: float = Field(
-        3.0, gt=0, lt=100, description="Differences within this margin count as equivalent."
-    )
-    limits: dict[
-        Literal[
-            "accuracy",
-            "agreement",
-            "sqnr_db",
-            "size_bytes",
-            "memory_bytes",
-            "throughput_rps",
-            "latency_mean_ms",
-            "latency_p50_ms",
-            "latency_p90_ms",
-            "latency_p95_ms",
-            "latency_p99_ms",
-            "error_rate",
-        ],
-        Limit,
-    ] = Field(min_length=1)
-
-
 class Recipe(Settings):
     """A whole recipe."""
 
@@ -528,8 +458,6 @@ class Recipe(Settings):
                 f"data.calibration: is missing, but variant {needs_data[0]!r} needs it"
             )
         for metric, limit in self.policy.limits.items():
-            if limit.max_drop is not None and metric != "accuracy":
-                raise ValueError(f"policy.limits.{metric}: max_drop is for accuracy only")
             unknown = set(limit.concurrency or ()) - set(self.load.concurrency)
             if unknown:
                 raise ValueError(
