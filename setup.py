@@ -10,7 +10,7 @@ setup(
     package_dir={f"trimton.{folder}": folder for folder in FOLDERS},
     package_data={
         **{f"trimton.{folder}": ["py.typed"] for folder in FOLDERS},
-        "trimton.plugin": ["py.typed", "recipe.schema.json"],
+        "trimton.plugin": ["py.typed", "recipe.schema.json", "policy.schema.json"],
         "trimton.plugin.agent": ["*.c", "*.h"],
         "trimton.plugin.backends": ["onnxruntime/model.py"],
         "trimton.plugin.server": ["*.txt"],

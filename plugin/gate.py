@@ -20,7 +20,7 @@ from trimton.perf.results import (
 from trimton.perf.stats.independent import independent_ratio
 from trimton.perf.stats.proportions import share
 from trimton.perf.verdict import Check, CheckOutcome, VariantVerdict
-from trimton.plugin.recipe import Limit, Policy
+from trimton.plugin.policy import Limit, Policy
 
 # Stands for "no noise at all"; float32 resolves about 150 dB.
 IDENTICAL_SQNR_DB = 200.0

@@ -15,7 +15,7 @@ from trimton.perf.results import (
     QualitySummary,
 )
 from trimton.plugin.gate import Measured, judge, worst
-from trimton.plugin.recipe import Limit, Policy
+from trimton.plugin.policy import Limit, Policy
 
 
 def interval(value: float, low: float | None = None, high: float | None = None) -> Interval:
