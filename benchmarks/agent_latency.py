@@ -3,7 +3,8 @@
 The example model is served twice from one server, once under the agent and once without it, and
 both are reloaded in turn. The agent's own time is what it recorded for each load: settings, the
 check in a process of its own (SHA-256 of every file, signature, processor), the record. A model
-with a large file beside it shows what bytes cost.
+with a large file beside it shows what bytes cost. All this is done on the machine as it is, and
+again while twice as many processes as there are cores do nothing but compute.
 
     python benchmarks/agent_latency.py [LOADS]
 """
@@ -13,9 +14,13 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from trimton.core.files import copy_folder
@@ -85,8 +90,59 @@ def recorded_ms(record: Path, name: str) -> list[float]:
     return [line["duration_us"] / 1e3 for line in lines if line["location"].endswith(f"/{name}")]
 
 
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """So many processes that compute for as long as the block takes."""
+    with ExitStack() as stack:
+        for _ in range(processes):
+            spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(spinning.wait)
+            stack.callback(spinning.kill)
+        yield
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A server with a model under the agent, the same without it, and a large one."""
+
+    server: TritonServer
+    repository: Path
+    record: Path
+
+    def measure(self, loads: int) -> str:
+        """Reload all of them and tell what it took."""
+        already = len(recorded_ms(self.record, "guarded")), len(recorded_ms(self.record, "large"))
+        times: dict[str, list[float]] = {"unguarded": [], "guarded": []}
+        for i in range(loads):
+            for model in sorted(times, reverse=bool(i % 2)):
+                times[model].append(load_ms(self.server, self.repository, model))
+        for _ in range(max(3, loads // 8)):
+            load_ms(self.server, self.repository, "large")
+        return told(
+            times,
+            recorded_ms(self.record, "guarded")[already[0] :],
+            recorded_ms(self.record, "large")[already[1] :],
+        )
+
+
+def told(times: dict[str, list[float]], own: Sequence[float], large: Sequence[float]) -> str:
+    """The table; ``own`` and ``large`` are the agent's own times in milliseconds."""
+    without, under = statistics.median(times["unguarded"]), statistics.median(times["guarded"])
+    extra_ms = statistics.median(large) - statistics.median(own)
+    held = "held" if max(own) < LIMIT_MS else "BROKEN"
+    return (
+        f"  load without the agent {without:8.1f} ms\n"
+        f"  load under the agent   {under:8.1f} ms ({under / without:.2f} x)\n"
+        f"  the agent itself       {statistics.median(own):8.1f} ms, slowest {max(own):.1f} ms "
+        f"(limit {LIMIT_MS:.0f} ms: {held})\n"
+        f"  more for {BALLAST_BYTES >> 20} MiB more  {extra_ms:7.1f} ms "
+        f"({BALLAST_BYTES / extra_ms / 1e6:.2f} GB/s)"
+    )
+
+
 def main() -> None:
     loads = int(sys.argv[1]) if len(sys.argv) > 1 else LOADS
+    cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="trimton-bench-") as name:
         folder = Path(name)
         repository, record, key = folder / "models", folder / "record.jsonl", folder / "key"
@@ -104,26 +160,12 @@ def main() -> None:
             log_file=folder / "server.log",
             repoagents=folder / "agents",
         ) as server:
-            times: dict[str, list[float]] = {"unguarded": [], "guarded": []}
-            for i in range(loads):
-                for model in sorted(times, reverse=bool(i % 2)):
-                    times[model].append(load_ms(server, repository, model))
-            for _ in range(max(3, loads // 8)):
-                load_ms(server, repository, "large")
-        own, large = recorded_ms(record, "guarded"), recorded_ms(record, "large")
-    without, under = statistics.median(times["unguarded"]), statistics.median(times["guarded"])
-    extra_ms = statistics.median(large) - statistics.median(own)
-    print(f"{loads} loads of the example model each, in turn; medians")
-    print(f"  load without the agent {without:8.1f} ms")
-    print(f"  load under the agent   {under:8.1f} ms ({under / without:.2f} x)")
-    print(
-        f"  the agent itself       {statistics.median(own):8.1f} ms, slowest {max(own):.1f} ms "
-        f"(limit {LIMIT_MS:.0f} ms: {'held' if max(own) < LIMIT_MS else 'BROKEN'})"
-    )
-    print(
-        f"  more for {BALLAST_BYTES >> 20} MiB more  {extra_ms:7.1f} ms "
-        f"({BALLAST_BYTES / extra_ms / 1e6:.2f} GB/s)"
-    )
+            bench = Bench(server, repository, record)
+            print(f"{loads} loads of the example model each, in turn; medians")
+            print(bench.measure(loads))
+            with busy(2 * cores):
+                print(f"the same beside {2 * cores} processes that compute, on {cores} cores")
+                print(bench.measure(loads))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,13 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.table import Table
 
+from trimton.core.errors import InputError
 from trimton.perf.hardware import INSTRUCTION_SETS, Hardware, describe
 from trimton.perf.report.numbers import size_text
 from trimton.plugin.cli.output import JsonOption, console, print_json
@@ -28,11 +32,34 @@ class Finding:
     mend: str | None = None
 
 
-def command(json_output: JsonOption = False) -> None:
+def command(
+    repository: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[REPO]",
+            help="A guarded model repository: say what is loaded without the agent being asked.",
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A server of REPO, to be looked at, too (HTTP)."),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
     """Say what this machine can do: processor, memory, versions, server, load tester, torch.
 
-    Example: trimton doctor --json
+    With REPO, say instead which of its models a server loads without a proof; exit code 1 if there
+    is one.
+
+    Example: trimton doctor models --server localhost:8000
     """
+    if repository is not None:
+        from trimton.plugin.cli.doctor_repository import diagnose
+
+        diagnose(repository, server, as_json=json_output)
+        return
+    if server is not None:
+        raise InputError("--server is for a repository; give REPO, too.")
     hardware = describe()
     findings = list(look())
     if json_output:
