@@ -157,7 +157,8 @@ def test_steps_of_a_sequence_are_learnt_one_by_one(make_model: ModelMaker, tmp_p
     _, report = distill(tagger(16, 1), tagger(8, 2), {"x": x}, replace(QUICK, epochs=20), tmp_path)
 
     assert loss(report, "after") < 0.5 * loss(report, "before")
-    assert report.steps[0].detail["agreement"]["after"] > 0.8
+    agreement = report.steps[0].detail["agreement"]
+    assert agreement["after"] > agreement["before"] + 0.2
 
 
 @pytest.mark.parametrize("features", [None, (("r", "r"),)])
