@@ -48,11 +48,17 @@ def infer_path(model: str, version: str | None = None) -> str:
 
 
 def encode_message(
-    request: InferRequest, host: str, headers: Headers = (), *, compressed: bool = False
+    request: InferRequest,
+    host: str,
+    headers: Headers = (),
+    *,
+    compressed: bool = False,
+    version: str | None = None,
 ) -> bytes:
     """``request`` as a whole HTTP/1.1 message, head and body, ready for the socket.
 
-    ``headers`` are sent besides; ``compressed`` packs the body with gzip.
+    ``headers`` are sent besides; ``compressed`` packs the body with gzip. Without ``version`` the
+    server chooses it.
     """
     body, head_length = body_of(request)
     extra = list(headers)
@@ -61,7 +67,7 @@ def encode_message(
         extra.append(("Content-Encoding", "gzip"))
     fields = "".join(f"{name}: {value}\r\n" for name, value in extra)
     head = (
-        f"POST {infer_path(request.model)} HTTP/1.1\r\n"
+        f"POST {infer_path(request.model, version)} HTTP/1.1\r\n"
         f"Host: {host}\r\n"
         "Content-Type: application/octet-stream\r\n"
         f"Inference-Header-Content-Length: {head_length}\r\n"
