@@ -7,13 +7,13 @@ float32; Kalamkar et al. 2019, arXiv:1905.12322, for bfloat16.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from trimton.core.errors import InputError, UnsupportedModelError
+from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.edit import Array, constant_array, opset_of
+from trimton.transforms.graph.names import require_names
 from trimton.transforms.graph.outcome import measured_difference
 from trimton.transforms.graph.quantised import require_float
 from trimton.transforms.graph.unread import remove_unread
@@ -57,7 +57,7 @@ def cast(
     require_float(model)
     _require_opset(model, chosen.form)
     work = with_names_and_types(model.clone())
-    _require_names(work, chosen.exclude)
+    require_names(work, chosen.exclude)
     before = model_cost(work)
     candidates = Candidates(work, chosen)
     skipped = list(_limit(work, candidates, chosen, samples))
@@ -94,12 +94,6 @@ def _require_opset(model: ir.Model, form: HalfFormat) -> None:
             f"{form.name} needs operator set {_OPSET_OF_BFLOAT16}, and the model has {opset}; "
             f"convert it with onnx.version_converter, or take float16."
         )
-
-
-def _require_names(model: ir.Model, patterns: Collection[str]) -> None:
-    for pattern in patterns:
-        if not any(fnmatchcase(node.name or "", pattern) for node in model.graph):
-            raise InputError(f"exclusion {pattern!r}: no node has this name; take it out.")
 
 
 def _limit(

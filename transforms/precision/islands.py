@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array, constant, constant_array, opset_of
+from trimton.transforms.graph.names import matches
 from trimton.transforms.precision.formats import HalfFormat
 from trimton.transforms.precision.kernels import has_kernel
 from trimton.transforms.precision.settings import CastSettings
@@ -74,7 +74,7 @@ class Candidates:
         self.reasons[node] = why
 
     def _why_single(self, node: ir.Node, slots: Slots, settings: CastSettings) -> str | None:
-        if any(fnmatchcase(node.name or "", pattern) for pattern in settings.exclude):
+        if matches(node.name or "", settings.exclude):
             return "excluded by name"
         if node.op_type in _SUMS:
             return "it sums or multiplies many numbers, which needs float32"

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_ir as ir
 
-from trimton.core.errors import InputError, UnsupportedModelError
+from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.edit import Array, Editor
+from trimton.transforms.graph.names import matches, require_names
 from trimton.transforms.graph.outcome import measured_difference
 from trimton.transforms.graph.quantised import require_float
 from trimton.transforms.graph.unread import remove_unread
@@ -69,6 +69,7 @@ def quantize_dynamic(
     _require_kernels(target)
     require_float(model)
     work, raised = prepare(model)
+    require_names(work, chosen.exclude)
     lstms, no_lstms = find_lstms(work)
     found = find_sites(work, _NO_KERNEL)
     sites, excluded = _kept((*found.products, *lstms, *found.tables), chosen)
@@ -98,15 +99,10 @@ def _require_kernels(target: Target) -> None:
 
 
 def _kept(sites: Sequence[_Site], settings: DynamicSettings) -> tuple[list[_Site], list[Skipped]]:
-    for pattern in settings.exclude:
-        if not any(fnmatchcase(site.name, pattern) for site in sites):
-            raise InputError(
-                f"exclusion {pattern!r}: excludes no product, LSTM or table; take it out."
-            )
     kept: list[_Site] = []
     skipped: list[Skipped] = []
     for site in sites:
-        if any(fnmatchcase(site.name, pattern) for pattern in settings.exclude):
+        if matches(site.name, settings.exclude):
             skipped.append(Skipped(site.name, "excluded by name"))
         elif isinstance(site, Table) and not settings.tables:
             skipped.append(Skipped(site.name, "tables stay in float"))

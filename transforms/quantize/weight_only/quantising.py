@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx_ir as ir
 
-from trimton.core.errors import InputError, UnsupportedModelError
+from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.edit import Array, Editor
+from trimton.transforms.graph.names import matches, require_names
 from trimton.transforms.graph.outcome import measured_difference
 from trimton.transforms.graph.quantised import require_float
 from trimton.transforms.graph.unread import remove_unread
@@ -64,6 +64,7 @@ def quantize_weights(
     chosen = settings or WeightOnlySettings()
     require_float(model)
     work, raised = prepare(model)
+    require_names(work, chosen.exclude)
     found = find_sites(work, _NO_KERNEL)
     sites, skipped = _kept(found, chosen)
     if not sites:
@@ -92,16 +93,13 @@ def _kept(
 ) -> tuple[tuple[Site, ...], tuple[Skipped, ...]]:
     """The sites that are stored in blocks, and the others with the reason."""
     sites: tuple[Site, ...] = (*found.products, *found.tables)
-    for pattern in settings.exclude:
-        if not any(fnmatchcase(site.name, pattern) for site in sites):
-            raise InputError(f"exclusion {pattern!r}: excludes no product or table; take it out.")
     reasons = {site.name: _why_not(site, settings) for site in sites}
     kept = tuple(site for site in sites if reasons[site.name] is None)
     return kept, (*found.skipped, *(Skipped(name, why) for name, why in reasons.items() if why))
 
 
 def _why_not(site: Site, settings: WeightOnlySettings) -> str | None:
-    if any(fnmatchcase(site.name, pattern) for pattern in settings.exclude):
+    if matches(site.name, settings.exclude):
         return "excluded by name"
     if isinstance(site, Table) and not settings.tables:
         return "tables stay in float"

@@ -240,7 +240,7 @@ def test_wrong_targets_and_exclusions_are_named(make_model: Any) -> None:
         quantize_dynamic(model, DynamicSettings(target="vax"))
     with pytest.raises(UnsupportedModelError, match="target tensorrt: has no kernels"):
         quantize_dynamic(model, DynamicSettings(target="tensorrt"))
-    with pytest.raises(InputError, match="exclusion 'nowhere': excludes no product"):
+    with pytest.raises(InputError, match="exclusion 'nowhere': no node has this name"):
         quantize_dynamic(model, DynamicSettings(exclude=("nowhere",)))
 
 

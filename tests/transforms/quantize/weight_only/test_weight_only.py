@@ -247,5 +247,5 @@ def test_an_exclusion_of_nothing_is_an_error(make_model: Any) -> None:
         "g (float[N,64] x, float[64,64] w) => (float[N,64] y) { y = MatMul(x, w) }",
         w=normal(64, 64),
     )
-    with pytest.raises(InputError, match="exclusion 'nowhere': excludes no product"):
+    with pytest.raises(InputError, match="exclusion 'nowhere': no node has this name"):
         quantize_weights(model, WeightOnlySettings(exclude=("nowhere",)))
