@@ -18,8 +18,9 @@ class Check(Record):
     """One limit of the policy, applied to one variant.
 
     ``observed`` carries the interval that was compared with ``limit``; ``unit`` names the unit of
-    both ("%" for changes against the baseline). ``samples`` is the number of independent values
-    behind the interval: rounds for speed, labelled samples for accuracy, 1 for a size.
+    both ("%" for changes against the baseline), ``confidence`` the level of the interval.
+    ``samples`` is the number of independent values behind the interval: rounds for speed, labelled
+    samples for accuracy, 1 for a size.
     """
 
     metric: str
@@ -30,6 +31,7 @@ class Check(Record):
     samples: int
     outcome: CheckOutcome
     why: str
+    confidence: float = 0.95
 
 
 class VariantVerdict(Record):

@@ -1,64 +1,21 @@
 """The gate: a policy and what was measured give a verdict.
 
-A limit is held when the whole 95 % interval of the observed value lies on its good side, broken
-when the whole interval lies on the other, and inconclusive in between or when nothing could be
-observed. A variant's outcome is the worst of its checks: fail, then inconclusive, then pass.
+A limit is held when the whole interval of the observed value lies on its good side, broken when
+the whole interval lies on the other, and inconclusive in between, with too few samples, or when
+nothing could be observed. The policy says what inconclusive counts as. A variant's outcome is the
+worst of its checks: fail, then inconclusive, then pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
-from trimton.perf.results import (
-    Interval,
-    LevelSummary,
-    MemoryUse,
-    MetricComparison,
-    QualitySummary,
-)
-from trimton.perf.stats.independent import independent_ratio
-from trimton.perf.stats.proportions import share
+from trimton.perf.results import Interval
 from trimton.perf.verdict import Check, CheckOutcome, VariantVerdict
-from trimton.plugin.policy import Limit, Policy
-
-# Stands for "no noise at all"; float32 resolves about 150 dB.
-IDENTICAL_SQNR_DB = 200.0
+from trimton.plugin.observations import Measured, Observation, Question, observe
+from trimton.plugin.policy import Rules
 
 _WORST_FIRST: tuple[CheckOutcome, ...] = ("fail", "inconclusive", "pass")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All that was measured of one variant and of the baseline beside it."""
-
-    variant: str
-    digest: str
-    size_bytes: int
-    baseline_size_bytes: int
-    quality: QualitySummary
-    memory: MemoryUse
-    baseline_memory: MemoryUse
-    levels: Mapping[int, LevelSummary]
-    comparisons: Mapping[str, MetricComparison]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One metric of one variant at one place.
-
-    ``value`` is in ``unit``; ``ratio`` is variant / baseline; ``drop`` is baseline - variant.
-    None = not observed, for the reason ``missing``.
-    """
-
-    metric: str
-    unit: str
-    higher_is_better: bool
-    samples: int
-    value: Interval | None
-    ratio: Interval | None = None
-    drop: Interval | None = None
-    missing: str = "not measured"
 
 
 def worst(outcomes: Sequence[CheckOutcome]) -> CheckOutcome:
@@ -66,13 +23,14 @@ def worst(outcomes: Sequence[CheckOutcome]) -> CheckOutcome:
     return next((o for o in _WORST_FIRST if o in outcomes), "inconclusive")
 
 
-def judge(policy: Policy, measured: Measured) -> VariantVerdict:
+def judge(policy: Rules, measured: Measured) -> VariantVerdict:
     """Apply every limit of ``policy`` to one variant."""
     checks = tuple(
         check
         for metric, limit in policy.limits.items()
-        for observation in METRICS[metric](metric, measured, limit)
-        for check in _checks(observation, limit)
+        for question in (Question(metric, limit, policy.confidence_of(limit)),)
+        for observation in observe(question, measured)
+        for check in _checks(observation, question, policy)
     )
     return VariantVerdict(
         variant=measured.variant,
@@ -82,22 +40,31 @@ def judge(policy: Policy, measured: Measured) -> VariantVerdict:
     )
 
 
-def _checks(observation: Observation, limit: Limit) -> Iterator[Check]:
-    for rule, (observe, upper, unit) in RULES.items():
+def _checks(observation: Observation, question: Question, policy: Rules) -> Iterator[Check]:
+    limit = question.limit
+    needed = policy.min_samples_of(limit)
+    for rule, (observe_rule, upper, unit) in RULES.items():
         bound = getattr(limit, rule)
         if bound is None:
             continue
-        observed = observe(observation)
+        observed = observe_rule(observation)
+        samples = observation.samples
         outcome, why = _decide(observed, bound, upper, observation.missing)
+        if observed is not None and samples is not None and samples < needed:
+            outcome, why = "inconclusive", f"{samples} samples, but the policy asks for {needed}"
+        counts_as = policy.inconclusive_of(limit)
+        if outcome == "inconclusive" != counts_as:
+            outcome, why = counts_as, f"{why}; the policy counts that as {counts_as}"
         yield Check(
             metric=observation.metric,
             rule=rule,
             observed=observed or Interval(value=0.0),
             limit=bound,
             unit=unit or observation.unit,
-            samples=observation.samples if observed else 0,
+            samples=(1 if samples is None else samples) if observed else 0,
             outcome=outcome,
             why=why,
+            confidence=question.confidence,
         )
 
 
@@ -154,115 +121,4 @@ RULES: dict[str, tuple[Callable[[Observation], Interval | None], bool, str]] = {
     "max_drop": (lambda o: o.drop, True, ""),
     "max_regression_pct": (_regression_pct, True, "%"),
     "min_improvement_pct": (_improvement_pct, False, "%"),
-}
-
-
-# --- metrics: where each is observed --------------------------------------------------------------
-
-
-def _accuracy(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    quality = measured.quality
-    ratio = None
-    if quality.accuracy is not None and quality.accuracy_drop is not None:
-        drop = quality.accuracy_drop
-        baseline = quality.accuracy.value + drop.value
-        if baseline > 0:
-            ratio = Interval(
-                value=1 - drop.value / baseline,
-                low=None if drop.high is None else 1 - drop.high / baseline,
-                high=None if drop.low is None else 1 - drop.low / baseline,
-            )
-    yield Observation(
-        metric,
-        "share",
-        True,
-        quality.samples,
-        quality.accuracy,
-        ratio,
-        quality.accuracy_drop,
-        missing="the evaluation samples have no labels",
-    )
-
-
-def _agreement(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    quality = measured.quality
-    yield Observation(metric, "share", True, quality.samples, quality.agreement)
-
-
-def _sqnr(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    quality = measured.quality
-    value = IDENTICAL_SQNR_DB if quality.sqnr_db is None else quality.sqnr_db
-    yield Observation(metric, "dB", True, quality.samples, Interval(value=value))
-
-
-def _size(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    ratio = Interval(value=measured.size_bytes / measured.baseline_size_bytes)
-    yield Observation(metric, "bytes", False, 1, Interval(value=measured.size_bytes), ratio)
-
-
-def _memory(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    readings = measured.memory.under_load_readings
-    ratio = independent_ratio(readings, measured.baseline_memory.under_load_readings)
-    low, high = min(readings), max(readings)
-    value = Interval(value=measured.memory.under_load_pss_bytes, low=low, high=high)
-    yield Observation(metric, "bytes", False, len(readings), value, ratio)
-
-
-def _levels(measured: Measured, limit: Limit) -> Iterator[LevelSummary]:
-    for concurrency, level in sorted(measured.levels.items()):
-        if limit.concurrency is None or concurrency in limit.concurrency:
-            yield level
-
-
-def _throughput(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    for level in _levels(measured, limit):
-        name = f"{metric} @ {level.concurrency}"
-        ratio = _compared(measured, metric, level)
-        yield Observation(name, "infer/s", True, level.rounds, level.throughput_rps, ratio)
-
-
-def _latency(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    which = metric.removeprefix("latency_").removesuffix("_ms")
-    for level in _levels(measured, limit):
-        yield Observation(
-            f"{metric} @ {level.concurrency}",
-            "ms",
-            False,
-            level.rounds,
-            getattr(level.latency_ms, which),
-            _compared(measured, metric, level),
-            missing=f"too few requests for {which}; use longer windows or more rounds",
-        )
-
-
-def _error_rate(metric: str, measured: Measured, limit: Limit) -> Iterator[Observation]:
-    for level in _levels(measured, limit):
-        errors = sum(level.errors.values())
-        total = level.requests + errors
-        name = f"{metric} @ {level.concurrency}"
-        value = share(errors, total) if total else None
-        yield Observation(name, "share", False, total, value)
-
-
-def _compared(measured: Measured, metric: str, level: LevelSummary) -> Interval | None:
-    comparison = measured.comparisons.get(f"{metric}@{level.concurrency}")
-    if comparison is None:
-        return None
-    low, high = comparison.interval or (None, None)
-    return Interval(value=comparison.ratio, low=low, high=high)
-
-
-METRICS: dict[str, Callable[[str, Measured, Limit], Iterator[Observation]]] = {
-    "accuracy": _accuracy,
-    "agreement": _agreement,
-    "sqnr_db": _sqnr,
-    "size_bytes": _size,
-    "memory_bytes": _memory,
-    "throughput_rps": _throughput,
-    "latency_mean_ms": _latency,
-    "latency_p50_ms": _latency,
-    "latency_p90_ms": _latency,
-    "latency_p95_ms": _latency,
-    "latency_p99_ms": _latency,
-    "error_rate": _error_rate,
 }

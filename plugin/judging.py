@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimton.perf.report.document import RunDocument, VariantEntry
-from trimton.perf.results import LoadWindow, MemoryUse, QualitySummary
+from trimton.perf.results import LoadWindow, MemoryUse, MetricComparison, QualitySummary
 from trimton.perf.stats.compare import compare_variants
 from trimton.perf.stats.levels import summarise_levels
-from trimton.perf.verdict import Verdict
-from trimton.plugin.gate import Measured, judge
-from trimton.plugin.recipe import BASELINE
+from trimton.perf.stats.proportions import CONFIDENCE
+from trimton.perf.stats.quantiles import fixed
+from trimton.perf.verdict import VariantVerdict, Verdict
+from trimton.plugin.gate import judge
+from trimton.plugin.observations import Measured
+from trimton.plugin.policy import Policy
 from trimton.plugin.run_inputs import RunInputs
+from trimton.plugin.settings import BASELINE
 
 
 @dataclass(frozen=True)
@@ -33,23 +39,61 @@ def judge_run(
 ) -> RunDocument:
     """Judge every variant by the recipe's policy and gather what a report shows."""
     recipe = inputs.recipe
-    policy, names = recipe.policy, tuple(recipe.variants)
-    levels = summarise_levels(measured.windows, seed=recipe.seed)
-    comparisons = {
-        name: compare_variants(
-            measured.windows,
-            baseline=BASELINE,
-            variant=name,
-            seed=recipe.seed,
-            margin=policy.equivalence_margin_pct / 100,
-        )
-        for name in names
-    }
+    settings = json.loads(recipe.model_dump_json(exclude_none=True))
+    settings["data"]["evaluation"] = inputs.evaluation.source
+    settings["model"]["repository"] = str(inputs.source.folder.parent.absolute())
+    return _document(
+        recipe.model.name, measured, recipe.policy, environment, settings, str(directory)
+    )
+
+
+def judge_again(document: RunDocument, policy: Policy) -> RunDocument:
+    """The same measurements under another ``policy``; nothing is measured."""
+    measured = Measurements(document.variants, document.quality, document.memory, document.windows)
+    settings = document.settings | {"policy": json.loads(policy.model_dump_json(exclude_none=True))}
+    return _document(
+        document.model,
+        measured,
+        policy,
+        document.environment,
+        settings,
+        document.run_directory,
+    )
+
+
+def _document(
+    model: str,
+    measured: Measurements,
+    policy: Policy,
+    environment: dict[str, Any],
+    settings: dict[str, Any],
+    directory: str,
+) -> RunDocument:
+    seed = int(settings["seed"])
+    levels = summarise_levels(measured.windows, seed=seed)
     entries = {entry.name: entry for entry in measured.variants}
     quality = {summary.variant: summary for summary in measured.quality}
     memory = {use.variant: use for use in measured.memory}
-    verdicts = {
-        name: judge(
+    comparisons: dict[str, tuple[MetricComparison, ...]] = {}
+    verdicts: dict[str, VariantVerdict] = {}
+    for name in entries:
+        if name == BASELINE:
+            continue
+
+        @functools.cache
+        def at(confidence: float, name: str = name) -> Mapping[str, MetricComparison]:
+            found = compare_variants(
+                measured.windows,
+                baseline=BASELINE,
+                variant=name,
+                seed=seed,
+                margin=policy.equivalence_margin_pct / 100,
+                quantile=functools.partial(fixed, error_rate=1 - confidence),
+            )
+            return {comparison.name: comparison for comparison in found}
+
+        comparisons[name] = tuple(at(CONFIDENCE).values())
+        verdicts[name] = judge(
             policy,
             Measured(
                 variant=name,
@@ -60,21 +104,16 @@ def judge_run(
                 memory=memory[name],
                 baseline_memory=memory[BASELINE],
                 levels={level.concurrency: level for level in levels if level.variant == name},
-                comparisons={comparison.name: comparison for comparison in comparisons[name]},
+                comparisons=at,
             ),
         )
-        for name in names
-    }
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    settings = json.loads(recipe.model_dump_json(exclude_none=True))
-    settings["data"]["evaluation"] = inputs.evaluation.source
-    settings["model"]["repository"] = str(inputs.source.folder.parent.absolute())
     candidate = verdicts[policy.candidate]
     return RunDocument(
-        title=f"{recipe.model.name}: {policy.candidate} against the original",
-        model=recipe.model.name,
+        title=f"{model}: {policy.candidate} against the original",
+        model=model,
         created=created,
-        run_directory=str(directory),
+        run_directory=directory,
         environment=environment,
         settings=settings,
         variants=measured.variants,
@@ -84,7 +123,7 @@ def judge_run(
         windows=measured.windows,
         comparisons=comparisons,
         verdict=Verdict(
-            model=recipe.model.name,
+            model=model,
             outcome=candidate.outcome,
             candidate=policy.candidate,
             baseline_digest=entries[BASELINE].digest,

@@ -12,7 +12,9 @@ from trimton.perf.results import Interval
 from trimton.perf.stats.bootstrap import CONFIDENCE
 
 
-def independent_ratio(variant: Sequence[float], baseline: Sequence[float]) -> Interval:
+def independent_ratio(
+    variant: Sequence[float], baseline: Sequence[float], confidence: float = CONFIDENCE
+) -> Interval:
     """``variant / baseline`` of two groups of positive, independent readings.
 
     The value is the ratio of geometric means; the interval is Welch's (1947) on the logarithmic
@@ -33,5 +35,5 @@ def independent_ratio(variant: Sequence[float], baseline: Sequence[float]) -> In
     freedom = total**2 / sum(
         error**2 / (len(log) - 1) for error, log in zip(squared_errors, logs, strict=True)
     )
-    half = float(student_t.ppf((1 + CONFIDENCE) / 2, freedom)) * sqrt(total)
+    half = float(student_t.ppf((1 + confidence) / 2, freedom)) * sqrt(total)
     return Interval(value=exp(difference), low=exp(difference - half), high=exp(difference + half))

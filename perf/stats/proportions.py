@@ -7,20 +7,29 @@ values gives no spread. The closed forms below do not.
 from __future__ import annotations
 
 from math import sqrt
+from statistics import NormalDist
 
 from trimton.perf.results import Interval
 
-_Z = 1.959963984540054  # the standard normal's 97.5 % quantile
+CONFIDENCE = 0.95
 
 
-def share(successes: int, samples: int) -> Interval:
+def normal_quantile(confidence: float) -> float:
+    """How many standard errors a two-sided interval of the normal distribution reaches."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+_Z = normal_quantile(CONFIDENCE)
+
+
+def share(successes: int, samples: int, confidence: float = CONFIDENCE) -> Interval:
     """``successes / samples`` with Wilson's score interval (Wilson 1927)."""
     if samples < 1 or not 0 <= successes <= samples:
         raise ValueError(f"needs 0 <= successes <= samples >= 1, got {successes}/{samples}")
-    observed = successes / samples
-    weight = _Z**2 / samples
+    observed, z = successes / samples, normal_quantile(confidence)
+    weight = z**2 / samples
     centre = (observed + weight / 2) / (1 + weight)
-    half = _Z * sqrt(observed * (1 - observed) / samples + weight / (4 * samples)) / (1 + weight)
+    half = z * sqrt(observed * (1 - observed) / samples + weight / (4 * samples)) / (1 + weight)
     return Interval(
         value=observed,
         low=min(max(centre - half, 0.0), observed),

@@ -14,7 +14,8 @@ from trimton.perf.results import (
     MetricComparison,
     QualitySummary,
 )
-from trimton.plugin.gate import Measured, judge, worst
+from trimton.plugin.gate import judge, worst
+from trimton.plugin.observations import Measured
 from trimton.plugin.policy import Limit, Policy
 
 
@@ -68,7 +69,7 @@ def measured(**changes: Any) -> Measured:
         "memory": memory(95),
         "baseline_memory": memory(100),
         "levels": {1: level(1)},
-        "comparisons": {"throughput_rps@1": throughput},
+        "comparisons": lambda confidence: {"throughput_rps@1": throughput},
     }
     return Measured(**{**values, **changes})
 
