@@ -33,18 +33,24 @@ from trimton.perf.report.document import RunDocument, VariantEntry
 from trimton.perf.results import LoadWindow, MemoryUse, QualitySummary
 from trimton.perf.targets.endpoint import Endpoint
 from trimton.plugin.judging import Measurements, judge_run
-from trimton.plugin.recipe import BASELINE
 from trimton.plugin.recipe_file import load_recipe
 from trimton.plugin.recorded import write_recorded
 from trimton.plugin.repository import DEFAULT_MODEL_FILENAME, config_from_json, path_digest
-from trimton.plugin.run_directory import RECIPE_NAME, RECORDED_FOLDER, VERDICT_NAME
+from trimton.plugin.run_directory import (
+    MEASUREMENTS_NAME,
+    RECIPE_NAME,
+    RECORDED_FOLDER,
+    VERDICT_NAME,
+)
 from trimton.plugin.run_inputs import RunInputs, read_inputs
 from trimton.plugin.server.installation import require_installation
 from trimton.plugin.server.process import TritonServer
 from trimton.plugin.serving import Array, serve_alone
+from trimton.plugin.settings import BASELINE
 from trimton.plugin.stages import Json, StageStore, digest_of
 from trimton.plugin.staging import freeze_config, served_name, write_staging
-from trimton.plugin.variants import TransformContext, apply_steps
+from trimton.plugin.steps.step import TransformContext
+from trimton.plugin.variants import apply_steps
 from trimton.plugin.windows_file import WindowsFile
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.load import load_model

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trimton.plugin.recipe import STEPS, Recipe
+from trimton.plugin.recipe import Recipe
+from trimton.plugin.steps import STEPS
 from trimton.plugin.yaml_document import YamlDocument, parse_yaml, read_yaml
 
 

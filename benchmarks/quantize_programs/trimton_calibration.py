@@ -6,7 +6,7 @@ import numpy as np
 from measured import measured
 
 from trimton.perf.hardware import describe
-from trimton.plugin.variants import resolve_target
+from trimton.plugin.steps.targets import resolve_target
 from trimton.transforms.fuse import fuse
 from trimton.transforms.graph.load import load_model
 from trimton.transforms.quantize.calibration import calibrate

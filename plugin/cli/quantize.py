@@ -106,7 +106,7 @@ def command(
     from trimton.perf.report.explanation import render_explanation
     from trimton.plugin.cli.transform import finish
     from trimton.plugin.samples import load_samples
-    from trimton.plugin.variants import resolve_target
+    from trimton.plugin.steps.targets import resolve_target
     from trimton.transforms.graph.inputs import input_specs
     from trimton.transforms.graph.load import load_model
     from trimton.transforms.quantize import QuantizeSettings, quantize

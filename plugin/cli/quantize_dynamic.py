@@ -54,7 +54,7 @@ def command(
     from trimton.perf.hardware import describe
     from trimton.plugin.cli.transform import finish
     from trimton.plugin.samples import load_samples
-    from trimton.plugin.variants import resolve_target
+    from trimton.plugin.steps.targets import resolve_target
     from trimton.transforms.graph.inputs import input_specs
     from trimton.transforms.graph.load import load_model
     from trimton.transforms.quantize.dynamic import DynamicSettings, quantize_dynamic

@@ -13,10 +13,10 @@ from google.protobuf import json_format, text_format
 from trimton.core.errors import EXIT_FAIL, InputError, TrimtonError
 from trimton.perf.verdict import Verdict
 from trimton.plugin.proof import policy_digest, read_verdict
-from trimton.plugin.recipe import BASELINE
 from trimton.plugin.recorded import Recorded, read_recorded
 from trimton.plugin.repository import check_model_name, config_from_json, path_digest
 from trimton.plugin.run_directory import RECORDED_FOLDER, verdict_file
+from trimton.plugin.settings import BASELINE
 from trimton.plugin.staging import freeze_config
 
 DEFAULT_MAX_AGE_DAYS = 30.0

@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trimton.core.errors import InputError
-from trimton.plugin.recipe import FactoriseStep, SparsifyStep
 from trimton.plugin.recipe_file import parse_recipe
 from trimton.plugin.samples import Samples
-from trimton.plugin.variants import TransformContext, apply_steps
+from trimton.plugin.steps import FactoriseStep, SparsifyStep
+from trimton.plugin.steps.step import TransformContext
+from trimton.plugin.variants import apply_steps
 from trimton.transforms.graph.load import load_model
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from trimton.plugin.cli.main import main
-from trimton.plugin.recipe import QuantizeStep
 from trimton.plugin.samples import load_samples
-from trimton.plugin.variants import TransformContext, apply_step
+from trimton.plugin.steps import QuantizeStep
+from trimton.plugin.steps.step import TransformContext
 from trimton.transforms.fuse import fuse
 from trimton.transforms.graph.inputs import input_specs
 from trimton.transforms.graph.load import load_model
@@ -101,6 +101,6 @@ def test_auto_in_a_recipe_takes_what_the_processor_has(fused: Path) -> None:
     samples = load_samples(str(CALIBRATION), input_specs(model)).first(16)
     context = TransformContext(samples, ("avx2", "avx_vnni"))
 
-    quantised, _ = apply_step(QuantizeStep(), model, context)
+    quantised, _ = QuantizeStep().apply(model, context)
 
     assert quantised.metadata_props["trimton.quantize.target"] == "avx_vnni"

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from trimton.core.errors import InputError
-from trimton.plugin.recipe import FuseStep, QuantizeStep, recipe_schema
+from trimton.plugin.recipe import recipe_schema
 from trimton.plugin.recipe_file import load_recipe, parse_recipe
+from trimton.plugin.steps import FuseStep, QuantizeStep
 
 ROOT = Path(__file__).parents[2]
 
