@@ -171,8 +171,6 @@ def command(
     from trimton.transforms.graph.load import load_model
 
     require_torch()
-    from trimton.transforms.distill.distilling import Listeners, distill
-
     settings = DistillSettings(
         epochs=epochs,
         batch=batch,
@@ -201,6 +199,9 @@ def command(
         raise InputError(f"{data}: has no labels; add an integer array 'labels', or go without.")
     augmentation = None if augment is None else cast("Augmentation", import_function(augment))
     folder = work or result.with_name(result.name + WORK_SUFFIX)
+    # Importing torch takes seconds: only when all that was given is known to be right.
+    from trimton.transforms.distill.distilling import Listeners, distill
+
     with progress(TimeRemainingColumn()) as shown:
         screen = _Shown(shown)
         try:
