@@ -7,6 +7,7 @@ from pathlib import Path
 
 VERDICT_NAME = "verdict.json"
 RECIPE_NAME = "recipe.yaml"
+MEASUREMENTS_NAME = "measurements.json"
 GATE_FOLDER = "gate"
 RECORDED_FOLDER = "recorded"
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "run": "run",
     "perf": "perf",
     "compare": "compare",
+    "gate": "gate",
     "promote": "promote",
     "rollback": "rollback",
     "agent": "agent",
