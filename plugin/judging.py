@@ -42,7 +42,7 @@ def judge_run(
     settings = json.loads(recipe.model_dump_json(exclude_none=True))
     settings["data"]["evaluation"] = inputs.evaluation.source
     settings["model"]["repository"] = str(inputs.source.folder.parent.absolute())
-    return _document(
+    return judge_measured(
         recipe.model.name, measured, recipe.policy, environment, settings, str(directory)
     )
 
@@ -51,7 +51,7 @@ def judge_again(document: RunDocument, policy: Policy) -> RunDocument:
     """The same measurements under another ``policy``; nothing is measured."""
     measured = Measurements(document.variants, document.quality, document.memory, document.windows)
     settings = document.settings | {"policy": json.loads(policy.model_dump_json(exclude_none=True))}
-    return _document(
+    return judge_measured(
         document.model,
         measured,
         policy,
@@ -61,7 +61,7 @@ def judge_again(document: RunDocument, policy: Policy) -> RunDocument:
     )
 
 
-def _document(
+def judge_measured(
     model: str,
     measured: Measurements,
     policy: Policy,
@@ -69,6 +69,11 @@ def _document(
     settings: dict[str, Any],
     directory: str,
 ) -> RunDocument:
+    """The document of measurements under a ``policy``.
+
+    ``settings`` are the resolved recipe's, ``seed`` among them; ``environment`` and ``directory``
+    are what RunDocument says.
+    """
     seed = int(settings["seed"])
     levels = summarise_levels(measured.windows, seed=seed)
     entries = {entry.name: entry for entry in measured.variants}
