@@ -42,21 +42,30 @@ ONNX_TYPES: Mapping[torch.dtype, ir.DataType] = {
 
 _SMALL_TYPES: Mapping[str, type[np.generic]] = {"int4": np.int8, "uint4": np.uint8}
 
+# Types that torch stores but does not compute with.
+STORED_ONLY = frozenset({torch.uint16, torch.uint32, torch.uint64})
+
 
 def torch_type(dtype: ir.DataType, place: str) -> torch.dtype:
     """The type in torch; raises UnsupportedModelError, naming ``place``, where there is none."""
-    if dtype not in TORCH_TYPES:
+    if dtype not in TORCH_TYPES or dtype.bitwidth < 8 * TORCH_TYPES[dtype].itemsize:
         raise UnsupportedModelError(f"{place} is of type {dtype}, which torch lacks.")
     return TORCH_TYPES[dtype]
 
 
 def to_tensor(array: Array) -> Tensor:
-    """A copy of ``array`` as a tensor of the same shape."""
+    """A copy of ``array`` as a tensor of the same shape.
+
+    Raises UnsupportedModelError for texts.
+    """
+    if array.dtype.kind in "OSU":
+        raise UnsupportedModelError("the model works on texts, which torch lacks.")
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
     if array.dtype.name in _SMALL_TYPES:  # each element takes a byte
         array = array.astype(_SMALL_TYPES[array.dtype.name])
-    return torch.from_numpy(np.array(array, order="C", copy=True))
+    plain = np.dtype(array.dtype.name)  # C has two names for one type; torch knows one
+    return torch.from_numpy(np.array(array, order="C", copy=True).view(plain))
 
 
 def to_array(tensor: Tensor) -> Array:

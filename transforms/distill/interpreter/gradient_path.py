@@ -1,4 +1,4 @@
-"""What stands between weights and outputs must have a gradient; else it is named before training."""
+"""What stands between weights and outputs must have a gradient; else it is named."""
 
 from __future__ import annotations
 

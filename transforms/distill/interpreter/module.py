@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import onnx_ir as ir
-import torch
 from torch import Tensor, nn
 
-from trimton.core.errors import InputError, UnsupportedModelError
+from trimton.core.errors import InputError
 from trimton.transforms.distill.interpreter.dtypes import Array, to_array, to_tensor
 from trimton.transforms.distill.interpreter.gradient_path import require_gradients
 from trimton.transforms.distill.interpreter.plan import Replacement
 from trimton.transforms.distill.interpreter.program import Program, Scope
 from trimton.transforms.distill.interpreter.verify import verify
-from trimton.transforms.distill.interpreter.weights import Weight, collect_weights
+from trimton.transforms.distill.interpreter.weights import collect_weights
 from trimton.transforms.graph.load import load_model
 from trimton.transforms.graph.normalise import normalise
 

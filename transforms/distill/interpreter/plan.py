@@ -48,7 +48,7 @@ class Plan:
     def run(
         self, given: Sequence[Tensor], replace: Mapping[str, Replacement]
     ) -> tuple[Tensor, ...]:
-        """The results for ``given``, in the order of the sources; values die after their last use."""
+        """The results for ``given``, one a source; values die after their last use."""
         values = list(self.constants)
         for slot, tensor in zip(self.sources, given, strict=True):
             values[slot] = tensor

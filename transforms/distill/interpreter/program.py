@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
-import torch
 from torch import Tensor
 
 from trimton.core.errors import InputError
 from trimton.transforms.distill.interpreter import control
+from trimton.transforms.distill.interpreter.dtypes import STORED_ONLY
 from trimton.transforms.distill.interpreter.node import Kernel, NodeView, Results
 from trimton.transforms.distill.interpreter.operators import OPERATORS
 from trimton.transforms.distill.interpreter.plan import (
@@ -172,14 +172,32 @@ class Trace:
 
     def alias(self, value: ir.Value, other: ir.Value) -> None:
         """``value`` is ``other`` under a second name."""
-        self._slots[value] = self._slots[other]
+        if value.name not in self._replace:
+            self._slots[value] = self._slots[other]
+            return
+        slot = self._slot(value)
+        self._values[slot] = self.value(other)
+        self._steps.append(Step(_same, (self._slots[other],), (slot,)))
+        self._replaced(value)
 
     def walk(self, nodes: Iterable[ir.Node]) -> None:
         """Compute and record ``nodes``, in order."""
         for node in nodes:
-            if subgraphs_of(node) and control.inline(node, self):
-                continue
-            self._compute(node)
+            if not subgraphs_of(node):
+                self._compute(node)
+            elif not control.inline(node, self):
+                self.call(node, *control.kernel_of(node, self))
+
+    def body(self, graph: ir.Graph) -> Program:
+        """The program of a body: its sources are the inputs of ``graph``, then what it captures."""
+        captured = [value for value in captured_values(graph) if value not in graph.inputs]
+        fixed = [value for value in captured if value in self._slots and self.is_known(value)]
+        sources = [*graph.inputs, *captured]
+        return Program(graph, graph.outputs, sources, scope=self.scope, fixed=fixed)
+
+    def run(self, body: Program, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What ``body`` makes of ``given``; values are replaced in the main graph only."""
+        return body.run(given, from_batch=self.from_batch)
 
     def call(self, node: ir.Node, kernel: Kernel, read: Sequence[ir.Value | None]) -> None:
         """Compute and record one call that makes the outputs of ``node``."""
@@ -202,9 +220,6 @@ class Trace:
     def _compute(self, node: ir.Node) -> None:
         inputs = [None if value is None else self._slots[value] for value in node.inputs]
         tensors = [None if slot is None else self._values[slot] for slot in inputs]
-        if subgraphs_of(node):
-            self.call(node, *control.kernel_of(node, self))
-            return
         domain = "" if node.domain == "ai.onnx" else node.domain
         view = NodeView(
             node,
@@ -217,7 +232,10 @@ class Trace:
             uses_batch_statistics=self.from_batch,
         )
         builder = OPERATORS.get((domain, node.op_type))
-        kernel = builder(view) if builder else runtime_kernel(node, self.scope.opsets)
+        if builder is None or _is_stored_only(tensors):
+            kernel = runtime_kernel(node, self.scope.opsets)
+        else:
+            kernel = builder(view)
         self.call(node, kernel, node.inputs)
 
     def _checked(self, node: ir.Node, kernel: Kernel, inputs: Sequence[int]) -> Results:
@@ -249,6 +267,16 @@ class Trace:
             self._steps.append(Replace(name, slot))
 
 
+def _is_stored_only(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether torch has the types of ``tensors`` but no arithmetic for them."""
+    types = {tensor.dtype for tensor in tensors if tensor is not None}
+    return bool(types & STORED_ONLY) and not any(dtype.is_floating_point for dtype in types)
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
+
+
 def _is_constant(node: ir.Node) -> bool:
     return node.op_type in _SHAPE_ONLY and not node.domain
 
@@ -268,7 +296,7 @@ def needed_nodes(graph: ir.Graph, wanted: Iterable[ir.Value]) -> tuple[ir.Node, 
 
 
 def captured_values(graph: ir.Graph) -> tuple[ir.Value, ...]:
-    """What ``graph`` and the graphs in it read and neither make nor are given, constants included."""
+    """What ``graph`` and those in it read, and neither make nor are given; also constants."""
     made: set[ir.Value] = set(graph.inputs)
     read: dict[ir.Value, None] = {}
     for node in ir.traversal.RecursiveGraphIterator(graph):

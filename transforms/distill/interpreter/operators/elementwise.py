@@ -76,6 +76,14 @@ def cast(view: NodeView) -> Kernel:
     return _to(torch_type(ir.DataType(view.integer("to", 1)), f"the result of {view.node.name}"))
 
 
+def cast_like(view: NodeView) -> Kernel:
+    """To the type of the second input."""
+    like = view.node.inputs[1]
+    if like is not None and like.dtype is not None:
+        torch_type(like.dtype, f"the result of {view.node.name}")
+    return lambda x, like: x.to(like.dtype)
+
+
 def _to(dtype: torch.dtype) -> Kernel:
     return lambda x: x.to(dtype)
 
@@ -177,7 +185,6 @@ _PLAIN: Mapping[str, Kernel] = {
     "BitwiseNot": torch.bitwise_not,
     "BitwiseOr": torch.bitwise_or,
     "BitwiseXor": torch.bitwise_xor,
-    "CastLike": lambda x, like: x.to(like.dtype),
     "Ceil": torch.ceil,
     "Cos": torch.cos,
     "Cosh": torch.cosh,
@@ -222,6 +229,7 @@ OPERATORS: Mapping[tuple[str, str], Builder] = {
     **{("", name): plain(function) for name, function in _PLAIN.items()},
     ("", "BitShift"): bit_shift,
     ("", "Cast"): cast,
+    ("", "CastLike"): cast_like,
     ("", "Celu"): celu,
     ("", "Clip"): clip,
     ("", "Elu"): elu,

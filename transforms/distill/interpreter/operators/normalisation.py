@@ -19,16 +19,25 @@ def batch_normalization(view: NodeView) -> Kernel:
     """
     epsilon = view.number("epsilon", 1e-5)
     momentum = 1.0 - view.number("momentum", 0.9)
-    in_training_form = view.flag("training_mode")
-    from_batch = view.uses_batch_statistics or in_training_form
+    if view.flag("training_mode"):
+        return _training_form(epsilon, momentum)
+    from_batch = view.uses_batch_statistics
+
+    def run(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        return F.batch_norm(x, mean, variance, scale, shift, from_batch, momentum, epsilon)
+
+    return run
+
+
+def _training_form(epsilon: float, momentum: float) -> Kernel:
+    """A node that always looks at the batch; the new running statistics are outputs of it."""
 
     def run(x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Results:
-        if in_training_form:  # the new running statistics are outputs of the node
-            mean, variance = mean.clone(), variance.clone()
-        y = F.batch_norm(x, mean, variance, scale, shift, from_batch, momentum, epsilon)
-        if in_training_form and view.outputs > 1:
-            return y, mean, variance
-        return y
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        y = F.batch_norm(x, None, None, scale, shift, True, momentum, epsilon)
+        seen = x.detach()
+        new_mean = torch.lerp(mean, seen.mean(axes), momentum)
+        return y, new_mean, torch.lerp(variance, seen.var(axes, correction=0), momentum)
 
     return run
 
@@ -40,7 +49,7 @@ def instance_normalization(view: NodeView) -> Kernel:
 
 
 def layer_normalization(view: NodeView) -> Kernel:
-    """X normalised over ``axis`` and all that follow (Ba et al., 2016); the statistics on demand."""
+    """X normalised over ``axis`` and all that follow (Ba et al., 2016)."""
     axis, epsilon = view.integer("axis", -1), view.number("epsilon", 1e-5)
     wants_statistics = view.wants(1) or view.wants(2)
 
@@ -62,7 +71,7 @@ def layer_normalization(view: NodeView) -> Kernel:
 
 
 def rms_normalization(view: NodeView) -> Kernel:
-    """X divided by its root mean square over ``axis`` and all that follow (Zhang, Sennrich, 2019)."""
+    """X by its root mean square over ``axis`` and all that follow (Zhang and Sennrich, 2019)."""
     axis, epsilon = view.integer("axis", -1), view.number("epsilon", 1e-5)
 
     def run(x: Tensor, scale: Tensor) -> Tensor:
