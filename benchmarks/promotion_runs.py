@@ -26,11 +26,11 @@ output { name: "y" data_type: TYPE_FP32 dims: [ 2 ] }
 """
 
 
-def write_model(path: Path, note: str, ballast_bytes: int = 0) -> None:
-    """``y = 2 x`` for x [N, 2], with bytes of its own and weights that nothing uses."""
+def write_model(path: Path, note: str, ballast_bytes: int = 0, factor: float = 2.0) -> None:
+    """``y = factor * x`` for x [N, 2], with bytes of its own and weights that nothing uses."""
     shape = ["N", 2]
     ballast = np.frombuffer(np.random.default_rng(len(note)).bytes(ballast_bytes), np.uint8)
-    weights = {"factor": np.float32(2), "ballast": ballast}
+    weights = {"factor": np.float32(factor), "ballast": ballast}
     graph = helper.make_graph(
         [helper.make_node("Mul", ["x", "factor"], ["y"])],
         "scaling",
@@ -51,12 +51,14 @@ def write_repository(folder: Path, ballast_bytes: int = 0) -> Repository:
     return Repository(folder)
 
 
-def write_run(folder: Path, repository: Repository, ballast_bytes: int = 0) -> Path:
+def write_run(
+    folder: Path, repository: Repository, ballast_bytes: int = 0, factor: float = 2.0
+) -> Path:
     """A run that passed, against what ``repository`` serves now."""
     variant = folder / "variants" / "small"
-    write_model(variant / "model.onnx", folder.name, ballast_bytes)
+    write_model(variant / "model.onnx", folder.name, ballast_bytes, factor)
     x = np.arange(64, dtype=np.float32).reshape(32, 2)
-    write_recorded(folder / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": 2 * x})
+    write_recorded(folder / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": np.float32(factor) * x})
     model, digest = repository.model(MODEL), path_digest(variant)
     served = served_versions(model.config, model.versions)
     verdict = Verdict(
