@@ -171,7 +171,7 @@ def _linearised(pair: Pair, weights: Weights, part: Pool) -> _View:
     back = pair.second.adjoint(error @ weights.second.T) * slope
     read = _with_one(read)
     slopes = pair.first.value_rows(slope)
-    by_channel = weights.second.reshape(slopes.shape[1], -1)
+    by_channel = pair.second.by_channel(weights.second)
     return _View(
         read=read,
         slope=slope,

@@ -1,7 +1,8 @@
 """A linear layer as a matrix product, and the adjoint of how it gathers what it multiplies.
 
 Y = rows(x) W. The adjoint of ``rows`` (col2im for a convolution) brings an error of Y back to x,
-which is what a least-squares fit of an earlier layer needs.
+which is what a least-squares fit of an earlier layer needs. Features are ordered by the kernel's
+places first, and by channels within: so all channels of a place are copied at once.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ class LinearMap:
         """What each place reads: [samples, ...] -> [samples * places, features]."""
         if self._window is None:
             return array.reshape(-1, array.shape[-1])
-        padded = np.pad(array, ((0, 0), (0, 0), *self._window.pads))
+        padded = np.pad(np.moveaxis(array, 1, -1), ((0, 0), *self._window.pads, (0, 0)))
         samples, channels = array.shape[:2]
         offsets = self._offsets()
         places = self._places()
-        made = np.empty((samples, *places, channels, len(offsets)), array.dtype)
+        made = np.empty((samples, *places, len(offsets), channels), array.dtype)
         for number, offset in enumerate(offsets):
-            made[..., number] = np.moveaxis(padded[offset], 1, -1)
-        return made.reshape(samples * prod(places), channels * len(offsets))
+            made[..., number, :] = padded[offset]
+        return made.reshape(samples * prod(places), len(offsets) * channels)
 
     def adjoint(self, rows: Array) -> Array:
         """The transposed map of ``rows``: every feature is added where it was read."""
@@ -51,13 +52,25 @@ class LinearMap:
             return rows.reshape(-1, *self._shape)
         offsets, places, pads = self._offsets(), self._places(), self._window.pads
         channels, sizes = self._shape[0], self._shape[1:]
-        parts = rows.reshape(-1, *places, channels, len(offsets))
+        parts = rows.reshape(-1, *places, len(offsets), channels)
         padded = [low + size + high for size, (low, high) in zip(sizes, pads, strict=True)]
-        made = np.zeros((len(parts), channels, *padded), rows.dtype)
+        made = np.zeros((len(parts), *padded, channels), rows.dtype)
         for number, offset in enumerate(offsets):
-            made[offset] += np.moveaxis(parts[..., number], -1, 1)
+            made[offset] += parts[..., number, :]
         inner = (slice(low, low + size) for size, (low, _) in zip(sizes, pads, strict=True))
-        return made[(slice(None), slice(None), *inner)]
+        return np.moveaxis(made[(slice(None), *inner)], -1, 1)
+
+    def arranged(self, matrix: Array) -> Array:
+        """The layer's weight_matrix [features, outputs] in the order of ``rows``."""
+        return self._reordered(matrix, (self._channels, -1))
+
+    def restored(self, matrix: Array) -> Array:
+        """The inverse of ``arranged``."""
+        return self._reordered(matrix, (-1, self._channels))
+
+    def by_channel(self, matrix: Array) -> Array:
+        """``matrix`` [features, outputs] in the order of ``rows`` as [channels, all else]."""
+        return self.restored(matrix).reshape(self._channels, -1)
 
     def values(self, rows: Array) -> Array:
         """Rows of the layer's output in its own shape."""
@@ -69,6 +82,15 @@ class LinearMap:
         """The inverse of ``values``."""
         moved = values if self._window is None else np.moveaxis(values, 1, -1)
         return moved.reshape(-1, moved.shape[-1])
+
+    @property
+    def _channels(self) -> int:
+        return self._shape[-1 if self._window is None else 0]
+
+    def _reordered(self, matrix: Array, sizes: tuple[int, int]) -> Array:
+        """``matrix`` [features, outputs] with the two parts of its features exchanged."""
+        outputs = matrix.shape[1]
+        return matrix.reshape(*sizes, outputs).swapaxes(0, 1).reshape(-1, outputs)
 
     def _places(self) -> tuple[int, ...]:
         """The spatial size of the output."""
@@ -83,13 +105,12 @@ class LinearMap:
         )
 
     def _offsets(self) -> list[tuple[slice, ...]]:
-        """For each place of the kernel what it sees of a padded input [samples, channels, ...]."""
+        """For each place of the kernel what it sees of a padded input [samples, ..., channels]."""
         if self._window is None:
             raise ValueError("a matrix product has no kernel")
         w, places = self._window, self._places()
         return [
             (
-                slice(None),
                 slice(None),
                 *(
                     slice(at * dilation, at * dilation + (count - 1) * stride + 1, stride)

@@ -1,6 +1,8 @@
 """Normal equations of a least-squares fit, summed batch by batch in double precision.
 
-Their size depends on the number of features and targets only, never on that of the samples.
+Their size depends on the number of features and targets only, never on that of the samples. The
+products of one batch are made in the precision of its rows, around its means: what a large mean
+would cost is not lost, and single precision takes half the time.
 """
 
 from __future__ import annotations
@@ -33,9 +35,18 @@ class Moments:
     @classmethod
     def of(cls, features: Array, targets: Array) -> Moments:
         """The moments of ``features`` [rows, features] and ``targets`` [rows, targets]."""
-        x, r = features.astype(np.float64), targets.astype(np.float64)
-        squares = float(np.einsum("ij,ij->", r, r))
-        return cls(x.T @ x, x.T @ r, x.sum(axis=0), r.sum(axis=0), squares, len(x))
+        count = len(features)
+        x, x_mean = _centred(features)
+        r, r_mean = _centred(targets)
+        spread = np.einsum("ij,ij->", r, r, dtype=np.float64)
+        return cls(
+            gram=(x.T @ x).astype(np.float64) + count * np.outer(x_mean, x_mean),
+            cross=(x.T @ r).astype(np.float64) + count * np.outer(x_mean, r_mean),
+            x=count * x_mean,
+            r=count * r_mean,
+            squares=float(spread + count * (r_mean @ r_mean)),
+            count=count,
+        )
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
@@ -76,3 +87,13 @@ class Moments:
             + self.count * (constant @ constant)
         )
         return max(0.0, float(total)) / self.count
+
+
+def _centred(rows: Array) -> tuple[Array, Array]:
+    """``rows`` less a mean of each column in their precision, and that mean in double precision.
+
+    That the mean which is taken off is rounded changes sums of products by its rounding squared.
+    """
+    precision = np.result_type(rows.dtype, np.float32)
+    mean = rows.mean(axis=0, dtype=np.float64) if len(rows) else np.zeros(rows.shape[1])
+    return rows.astype(precision, copy=False) - mean.astype(precision), mean

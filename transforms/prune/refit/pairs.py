@@ -45,8 +45,8 @@ def refit_pair(
     if not after < before:
         return None
     for layer, weights, shift in (
-        (producer, new.first, new.first_constant - old.first_constant),
-        (site.layer, new.second, new.second_constant - old.second_constant),
+        (producer, pair.first.restored(new.first), new.first_constant - old.first_constant),
+        (site.layer, pair.second.restored(new.second), new.second_constant - old.second_constant),
     ):
         layer.weight.const_value = ir.tensor(as_weight(layer, weights), name=layer.weight.name)
         apply_shift(Shift(layer.node, shift.astype(np.float64)), editor)
@@ -86,7 +86,10 @@ class _Gathered:
 
     def weights(self, pair: Pair, first: Layer, second: Layer) -> Weights:
         """The weights as they are; constants are whatever the layers add to their products."""
-        w, v = (weight_matrix(layer).astype(np.float32) for layer in (first, second))
+        w, v = (
+            mapped.arranged(weight_matrix(layer).astype(np.float32))
+            for mapped, layer in ((pair.first, first), (pair.second, second))
+        )
         read = self.fitted.read[: len(self.made)]
         b = pair.first.value_rows(self.made) - pair.first.rows(read) @ w
         c = pair.second.value_rows(self.out) - pair.second.rows(self.inner) @ v

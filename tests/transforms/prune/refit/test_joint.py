@@ -53,9 +53,12 @@ def test_the_map_of_a_convolution_computes_it_and_has_its_adjoint(
     linear = LinearMap(layer, (3, 7, 6))
     rows = linear.rows(x)
     expected = run(open_session(model), {"x": x})["y"]
-    made = linear.values(rows @ weight_matrix(layer))
+    made = linear.values(rows @ linear.arranged(weight_matrix(layer)))
     np.testing.assert_allclose(made, expected, atol=1e-4)
     np.testing.assert_array_equal(linear.values(linear.value_rows(expected)), expected)
+    assert linear.by_channel(linear.arranged(weight_matrix(layer))).shape == (3, 9 * 4)
+    restored = linear.restored(linear.arranged(weight_matrix(layer)))
+    np.testing.assert_array_equal(restored, weight_matrix(layer))
     other = normal(*rows.shape, seed=2)
     assert np.vdot(rows, other) == pytest.approx(np.vdot(x, linear.adjoint(other)), rel=1e-3)
 
@@ -65,7 +68,7 @@ def test_the_map_of_a_product_contracts_the_last_axis(make_model: ModelMaker) ->
     (layer,) = layers(make_model(graph, w=normal(6, 4)))
     x = normal(2, 5, 6, seed=1)
     linear = LinearMap(layer, (5, 6))
-    made = linear.values(linear.rows(x) @ weight_matrix(layer))
+    made = linear.values(linear.rows(x) @ linear.arranged(weight_matrix(layer)))
     np.testing.assert_allclose(made, x @ normal(6, 4), atol=1e-5)
     np.testing.assert_array_equal(linear.adjoint(linear.rows(x)), x)
 
