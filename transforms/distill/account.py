@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 from trimton.transforms.distill.checkpoint import Ledger
 from trimton.transforms.distill.objective import Quality
@@ -20,19 +21,19 @@ def trained_step(
         parts.append(f"agreement {before.agreement:.2%} -> {after.agreement:.2%}")
     if before.accuracy is not None and after.accuracy is not None:
         parts.append(f"accuracy {before.accuracy:.2%} -> {after.accuracy:.2%}")
+    best = f"the best is {ledger.best_epoch}" if ledger.best_epoch else "none of which helped"
     return Step(
         name="train",
-        what=f"epochs trained, the best is {ledger.best_epoch}; on {held_out:,} held-out samples "
-        + ", ".join(parts),
+        what=f"epochs trained, {best}; on {held_out:,} held-out samples {', '.join(parts)}",
         count=epochs,
         detail={
             "epochs": epochs,
             "best_epoch": ledger.best_epoch,
             "held_out_samples": held_out,
-            "loss": {"before": before.loss, "after": after.loss},
+            "loss": {"before": _number(before.loss), "after": _number(after.loss)},
             "agreement": {"before": before.agreement, "after": after.agreement},
             "accuracy": {"before": before.accuracy, "after": after.accuracy},
-            "held_out_losses": list(ledger.losses),
+            "held_out_losses": [_number(loss) for loss in ledger.losses],
             "optimiser": settings.optimiser,
             "learning_rate": settings.highest_rate,
             "seed": settings.seed,
@@ -41,10 +42,18 @@ def trained_step(
 
 
 def left_out(
-    ledger: Ledger, pairs: Sequence[object], settings: DistillSettings
+    ledger: Ledger, pairs: Sequence[object], batch: int, settings: DistillSettings
 ) -> Iterator[Skipped]:
-    """Epochs and pairs that did not come to be."""
+    """Epochs, statistics and pairs that did not come to be."""
     if ledger.stopped is not None:
         yield Skipped("the rest of the training", ledger.stopped)
     if settings.feature_weight and not pairs:
         yield Skipped("features", "no values of the two models have the same shape")
+    if settings.batch_norm == "train" and batch == 1:
+        why = "a batch is one sample, which has no statistics to speak of"
+        yield Skipped("running statistics of BatchNormalizations", why)
+
+
+def _number(value: float) -> float | None:
+    """``value``, None for what JSON has no word for."""
+    return value if isfinite(value) else None

@@ -64,6 +64,14 @@ def check_samples(samples: Mapping[str, Array], labels: Array | None, fixed: int
     return count
 
 
+def check_mixing(samples: Mapping[str, Array], mixing: float) -> None:
+    """Raise InputError where nothing that ``samples`` hold can be mixed."""
+    if mixing and not any(array.dtype.kind == "f" for array in samples.values()):
+        raise InputError(
+            f"mixing {mixing:g}: the model takes no input of floating point; set it to 0."
+        )
+
+
 def labelled_output(model: ir.Model, kinds: Mapping[str, str], labels: Array | None) -> str | None:
     """The output of ``model`` that ``labels`` are the classes of; None without labels.
 

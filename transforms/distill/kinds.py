@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from trimton.core.errors import InputError
+from trimton.core.errors import InputError, UnsupportedModelError
 from trimton.transforms.graph.shapes import known_dims
 
 LOGITS, PROBABILITIES, CHANCES = "logits", "probabilities", "chances"
@@ -41,14 +41,20 @@ def output_kinds(
 
     ``classes`` is the least number of classes that the labels name (None: there are no labels):
     then an output [N, classes or more] of a plain layer holds logits. An output of which nothing
-    tells the meaning holds values. Raises InputError where ``chosen`` names no such output.
+    tells the meaning holds values. Raises InputError where ``chosen`` names no such output,
+    UnsupportedModelError where there is none.
     """
     outputs = {value.name or "": value for value in model.graph.outputs if _is_float(value)}
+    if not outputs:
+        raise UnsupportedModelError(
+            "no output is of floating point, so there is nothing to learn by gradients; take the "
+            "part of the model before its last integers."
+        )
     for name in chosen:
         if name not in outputs:
             raise InputError(
                 f"loss {name}={chosen[name]}: is no output of floating point of the models "
-                f"(outputs: {', '.join(outputs) or 'none'})."
+                f"(outputs: {', '.join(outputs)})."
             )
     return {name: chosen.get(name) or _kind(value, classes) for name, value in outputs.items()}
 

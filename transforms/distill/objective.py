@@ -41,6 +41,11 @@ class Objective:
         """The values of the student that training looks at."""
         return tuple(dict.fromkeys([*self.kinds, *(ours for _, ours in self.pairs)]))
 
+    @property
+    def wanted_of_teacher(self) -> tuple[str, ...]:
+        """The values that the teacher is asked for."""
+        return tuple(dict.fromkeys([*self.kinds, *(theirs for theirs, _ in self.pairs)]))
+
     def loss(
         self, made: Mapping[str, Tensor], answers: Mapping[str, Array], labels: MixedLabels | None
     ) -> Tensor:

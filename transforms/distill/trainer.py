@@ -38,7 +38,8 @@ class TrainingProgress:
 class Lessons:
     """What a student learns from: ``count`` samples of ``source``, ``batch`` at once.
 
-    ``held_out`` judges; ``judged_at_once`` of its samples fit the student.
+    ``held_out`` judges; ``judged_at_once`` of its samples run together, and no fewer than
+    ``smallest`` can.
     """
 
     source: BatchSource
@@ -46,6 +47,7 @@ class Lessons:
     batch: int
     held_out: Batch
     judged_at_once: int
+    smallest: int
 
     @property
     def steps(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -248,3 +249,46 @@ def test_answers_that_take_too_much_room_are_not_stored(
 
     assert report.changed
     assert not list(tmp_path.glob("answers-*"))
+
+
+def test_a_batch_of_one_sample_leaves_running_statistics_alone(
+    network: NetworkMaker, samples: Samples, tmp_path: Path
+) -> None:
+    settings = replace(QUICK, epochs=2, learning_rate=0.002)
+    models = network(32, 1), network(8, 50, batch="1")
+    trained, report = distill(*models, samples, settings, tmp_path)
+    old, new = (m.graph.initializers["v"].const_value.numpy() for m in (models[1], trained))
+
+    assert loss(report, "after") < loss(report, "before")
+    np.testing.assert_array_equal(old, new)
+    assert [s.what for s in report.skipped] == ["running statistics of BatchNormalizations"]
+
+
+def test_a_student_whose_outputs_are_no_numbers_is_mended_and_told_without_them(
+    teacher: ir.Model, student: ir.Model, samples: Samples, tmp_path: Path
+) -> None:
+    student.graph.initializers["v"].const_value = ir.tensor(np.full(8, -7, np.float32), name="v")
+    _, report = distill(teacher, student, samples, QUICK, tmp_path)
+
+    assert report.changed
+    assert report.steps[0].detail["loss"]["before"] is None
+    assert loss(report, "after") < 1
+    assert report.max_relative_difference is None
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_a_student_may_do_without_an_input_of_its_teacher(
+    make_model: ModelMaker, tmp_path: Path
+) -> None:
+    teacher = make_model("g (float[N,4] x, float[N,4] z) => (float[N,4] y) {y = Add(x, z)}")
+    student = make_model(
+        "g (float[N,4] x, float[4,4] w) => (float[N,4] y) {y = MatMul(x, w)}",
+        w=np.zeros((4, 4), np.float32),
+    )
+    rng = np.random.default_rng(0)
+    samples = {"x": rng.standard_normal((300, 4)).astype(np.float32)}
+    _, report = distill(
+        teacher, student, {**samples, "z": samples["x"]}, replace(QUICK, epochs=40), tmp_path
+    )
+
+    assert loss(report, "after") < 0.1 * loss(report, "before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,24 @@ def test_labels_without_classes(network: NetworkMaker, samples: Samples, tmp_pat
 
     with pytest.raises(InputError, match="labels need one output of classes"):
         distill(*models, samples, QUICK, tmp_path, labels=np.zeros(600, np.int64))
+
+
+def test_nothing_to_learn_by_gradients(make_model: ModelMaker, tmp_path: Path) -> None:
+    model = make_model("g (float[N,4] x) => (int64[N,1] i) {i = ArgMax <axis = 1> (x)}")
+
+    with pytest.raises(InputError, match="no output is of floating point"):
+        distill(model, model, {"x": np.zeros((9, 4), np.float32)}, QUICK, tmp_path)
+
+
+def test_nothing_to_mix(make_model: ModelMaker, tmp_path: Path) -> None:
+    model = make_model(
+        "g (int64[N] i, float[5,4] t) => (float[N,4] y) {y = Gather(t, i)}",
+        t=np.ones((5, 4), np.float32),
+    )
+    samples = {"i": np.arange(20) % 5}
+
+    with pytest.raises(InputError, match=r"mixing 0\.2: the model takes no input of floating"):
+        distill(model, model, samples, replace(QUICK, mixing=0.2), tmp_path)
 
 
 @pytest.mark.parametrize(
