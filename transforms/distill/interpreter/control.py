@@ -95,7 +95,7 @@ def _scan(node: ir.Node, trace: Trace) -> Call:
     made_count = len(graph.outputs) - carried_count
 
     def listed(name: str, count: int) -> list[int]:
-        return list(node.attributes.get_ints(name, None) or [0] * count)
+        return list(node.attributes.get_ints(name, []) or [0] * count)
 
     axes, turned = listed("scan_input_axes", scanned), listed("scan_input_directions", scanned)
     made_axes = listed("scan_output_axes", made_count)

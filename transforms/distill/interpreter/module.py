@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Self
 
 import onnx_ir as ir
 from torch import Tensor, nn
@@ -45,8 +45,10 @@ class OnnxModule(nn.Module):
         outputs: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        is_model = isinstance(model, ir.Model)
-        self._model = normalise(model.clone()) if is_model else load_model(Path(model))
+        if isinstance(model, ir.Model):
+            self._model = normalise(model.clone())
+        else:
+            self._model = load_model(Path(model))
         self._batch_norm = batch_norm
         self._scope = Scope(dict(self._model.opset_imports))
         self._weights = {weight.name: weight for weight in collect_weights(self._model)}
@@ -115,10 +117,11 @@ class OnnxModule(nn.Module):
                 weight.value.const_value = ir.tensor(new, name=weight.value.name)
         return model
 
-    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         for program in self._programs.values():  # their constants are of the old type or place
             program.forget()
-        return super()._apply(function, recurse)
+        converted: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return converted
 
     def _program(self, names: tuple[str, ...]) -> Program:
         if names not in self._programs:

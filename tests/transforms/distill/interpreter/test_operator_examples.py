@@ -32,7 +32,11 @@ EXCEPTIONS = {
         "ONNX Runtime takes the whole number of elements where the example takes size * scale",
     ),
     **dict.fromkeys(
-        ("test_reduce_max_empty_set", "test_reduce_max_empty_set_bool", "test_reduce_min_empty_set"),
+        (
+            "test_reduce_max_empty_set",
+            "test_reduce_max_empty_set_bool",
+            "test_reduce_min_empty_set",
+        ),
         "there is no largest element of nothing, and nothing to learn from it",
     ),
     **dict.fromkeys(

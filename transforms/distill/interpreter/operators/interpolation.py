@@ -26,33 +26,40 @@ class Axis:
     scale: float
     region: tuple[float, float] = (0.0, 1.0)
 
-    def _corners(self, x: Array) -> Array:
-        return x * (self.before - 1) / max(self.after - 1, 1) if self.after > 1 else 0.0 * x
-
-    def _cropped(self, x: Array) -> Array:
-        start, end = (bound * (self.before - 1) for bound in self.region)
-        if self.after == 1:
-            return 0.5 * (start + end) + 0.0 * x
-        return start + x * (end - start) / (self.after - 1)
-
-    def _symmetric(self, x: Array) -> Array:
-        adjustment = self.after / (self.before * self.scale)
-        offset = self.before / 2 * (1 - adjustment)
-        return offset + (x + 0.5) / self.scale - 0.5
-
     def source(self, coordinates: str) -> Array:
         """Where each new element stands among the old ones."""
-        x = np.arange(self.after, dtype=np.float64)
-        half = (x + 0.5) / self.scale - 0.5
-        return {
-            "align_corners": self._corners,
-            "asymmetric": lambda x: x / self.scale,
-            "half_pixel": lambda _: half,
-            "half_pixel_symmetric": self._symmetric,
-            "pytorch_half_pixel": lambda x: half if self.after > 1 else 0.0 * x,
-            "tf_crop_and_resize": self._cropped,
-            "tf_half_pixel_for_nn": lambda x: (x + 0.5) / self.scale,
-        }[coordinates](x)
+        return _COORDINATES[coordinates](self, np.arange(self.after, dtype=np.float64))
+
+
+def _corners(axis: Axis, x: Array) -> Array:
+    return x * (axis.before - 1) / max(axis.after - 1, 1)
+
+
+def _cropped(axis: Axis, x: Array) -> Array:
+    start, end = (bound * (axis.before - 1) for bound in axis.region)
+    if axis.after == 1:
+        return np.full_like(x, 0.5 * (start + end))
+    return start + x * (end - start) / (axis.after - 1)
+
+
+def _half_pixel(axis: Axis, x: Array) -> Array:
+    return (x + 0.5) / axis.scale - 0.5
+
+
+def _symmetric(axis: Axis, x: Array) -> Array:
+    adjustment = axis.after / (axis.before * axis.scale)
+    return axis.before / 2 * (1 - adjustment) + _half_pixel(axis, x)
+
+
+_COORDINATES: Mapping[str, Callable[[Axis, Array], Array]] = {
+    "align_corners": _corners,
+    "asymmetric": lambda axis, x: x / axis.scale,
+    "half_pixel": _half_pixel,
+    "half_pixel_symmetric": _symmetric,
+    "pytorch_half_pixel": lambda axis, x: _half_pixel(axis, x) if axis.after > 1 else 0.0 * x,
+    "tf_crop_and_resize": _cropped,
+    "tf_half_pixel_for_nn": lambda axis, x: (x + 0.5) / axis.scale,
+}
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def slice_(view: NodeView) -> Kernel:
     starts_of, ends_of, axes_of, steps_of = (view.reader(index) for index in range(1, 5))
 
     def run(x: Tensor, *bounds: Tensor | None) -> Tensor:
-        start, end, axis, step = (*bounds, *[None] * (4 - len(bounds)))
+        start, end, axis, step = (*bounds, None, None)[:4]
         return _sliced(x, starts_of(start) or [], ends_of(end) or [], axes_of(axis), steps_of(step))
 
     return run
@@ -137,7 +137,10 @@ def expand(view: NodeView) -> Kernel:
     shape_of = view.reader(1)
 
     def run(x: Tensor, shape: Tensor) -> Tensor:
-        return x.expand(torch.broadcast_shapes(x.shape, tuple(shape_of(shape) or ())))
+        wanted = shape_of(shape) or []
+        wanted = [1] * (x.ndim - len(wanted)) + wanted
+        known = [1] * (len(wanted) - x.ndim) + list(x.shape)
+        return x.expand([n if n != 1 else m for n, m in zip(known, wanted, strict=True)])
 
     return run
 

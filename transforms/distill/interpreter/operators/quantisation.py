@@ -59,8 +59,7 @@ def _quantised_type(view: NodeView) -> ir.DataType:
     if zero is not None and zero.dtype is not None:
         return zero.dtype
     code = view.integer("output_dtype", 0)
-    made = view.node.outputs[0].dtype
-    return ir.DataType(code) if code else made if made in _BOUNDS else ir.DataType.UINT8
+    return ir.DataType(code) if code else view.node.outputs[0].dtype or ir.DataType.UINT8
 
 
 def dequantize_linear(view: NodeView) -> Kernel:

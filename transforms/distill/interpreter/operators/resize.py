@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trimton.transforms.distill.interpreter.dtypes import Array
 from trimton.transforms.distill.interpreter.node import Kernel, NodeView
 from trimton.transforms.distill.interpreter.operators.interpolation import (
     Axis,
@@ -79,8 +81,8 @@ def _axes(
             math.floor(size * share * scale)
             for size, share, scale in zip(before, shares, scales, strict=True)
         ]
-    columns = zip(chosen, before, after, scales, regions, strict=True)
-    return {axis: Axis(*numbers) for axis, *numbers in columns}
+    axes = map(Axis, before, after, scales, regions)
+    return dict(zip(chosen, axes, strict=True))
 
 
 def _fitted(
@@ -108,19 +110,23 @@ def _resized(x: Tensor, axes: Mapping[int, Axis], how: Interpolation) -> Tensor:
         if outside.any():
             here = torch.from_numpy(outside).reshape(shape)
             is_outside = here if is_outside is None else is_outside | here
-        x = sum(
-            x.index_select(number, torch.from_numpy(place))
-            * torch.from_numpy(np.nan_to_num(weight)).to(x.dtype).reshape(shape)
-            for place, weight in zip(places, weights, strict=True)
-        )
+        x = _weighted(x, number, places, np.nan_to_num(weights), shape)
     if is_outside is None:
         return x
     return torch.where(is_outside, torch.tensor(how.extrapolation, dtype=x.dtype), x)
 
 
-def _whole_factors(
-    x: Tensor, axes: Mapping[int, Axis], how: Interpolation
-) -> list[float] | None:
+def _weighted(x: Tensor, axis: int, places: Array, weights: Array, shape: Sequence[int]) -> Tensor:
+    parts = (
+        x.index_select(axis, torch.from_numpy(place))
+        * torch.from_numpy(weight).to(x.dtype).reshape(shape)
+        for place, weight in zip(places, weights, strict=True)
+        if weight.any()
+    )
+    return functools.reduce(torch.add, parts)
+
+
+def _whole_factors(x: Tensor, axes: Mapping[int, Axis], how: Interpolation) -> list[float] | None:
     """Factors for torch's own nearest neighbour, where that is what is asked for."""
     if how.mode != "nearest" or x.ndim not in (3, 4, 5) or not x.dtype.is_floating_point:
         return None
