@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-real bench-quantize clean
+.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-real bench-quantize bench-distill clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv with Trimton and its locked dependencies
 
@@ -71,6 +71,9 @@ bench-real: setup ## Pruned, factorised and sparse forms of real models (some ho
 bench-quantize: setup ## Quantised models beside those of other tools; what calibration costs (an hour)
 	@for name in quantize_models quantize_calibration; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+bench-distill: setup ## Students of fashion_resnet beside Torch-Pruning's (two hours)
+	$(BIN)/python benchmarks/distill_models.py
 
 clean: ## Remove what make created here (not the server in the user's cache)
 	rm -rf $(VENV) build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
