@@ -49,8 +49,8 @@ from trimton.plugin.serving import Array, serve_alone
 from trimton.plugin.settings import BASELINE
 from trimton.plugin.stages import Json, StageStore, digest_of
 from trimton.plugin.staging import freeze_config, served_name, write_staging
+from trimton.plugin.step_chains import StepChains, Steps
 from trimton.plugin.steps.step import TransformContext
-from trimton.plugin.variants import apply_steps
 from trimton.plugin.windows_file import WindowsFile
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.load import load_model
@@ -92,6 +92,15 @@ class _Run:
         self.hardware = describe()
         self.digests = inputs.digests()
         self.names = (BASELINE, *inputs.recipe.variants)
+        variants = {name: tuple(each.steps) for name, each in inputs.recipe.variants.items()}
+        self.chains = StepChains(
+            inputs.model,
+            {BASELINE: (), **variants},
+            self.store,
+            directory / "variants" / ".shared",
+            self._steps_key,
+            self._context,
+        )
         self.versions = {name: metadata.version(name) for name in _VERSIONS_SHOWN}
         # What makes measurements of two sittings comparable: they may be merged only if equal.
         hardware = self.hardware.model_dump(mode="json", exclude={"memory_available_bytes"})
@@ -126,24 +135,12 @@ class _Run:
 
     def _variant(self, name: str) -> VariantEntry:
         """Make the variant's model file (the baseline's is a copy) and weigh it."""
-        steps = [] if name == BASELINE else self.recipe.variants[name].steps
-        key: dict[str, Any] = {"model": self.digests["model"], "steps": []}
-        if steps:
-            key |= {
-                "steps": [step.model_dump() for step in steps],
-                "calibration": self.digests["calibration"],
-                "training": self.digests["training"],
-                "instruction_sets": self.hardware.instruction_sets,
-                "versions": self.versions,
-            }
+        steps = self.chains.steps[name]
         folder = self._folder(name)
 
         def make() -> Json:
             self.progress(f"making {name}", 0, 0)
-            context = self._context(f"making {name}")
-            model, reports = apply_steps(
-                self.inputs.model, list(steps), context, f"variant {name!r}"
-            )
+            model, reports = self.chains.make(name)
             with replacing_folder(folder) as temporary:
                 if steps:
                     save_model(model, temporary / DEFAULT_MODEL_FILENAME)
@@ -158,21 +155,36 @@ class _Run:
                 parameters=cost.parameters,
                 macs=cost.macs,
                 nodes=cost.nodes,
-                transforms=tuple(report.to_json() for report in reports),
+                transforms=reports,
             ).model_dump(mode="json")
 
         result = self.store.run(
             f"variant-{name}",
-            key,
+            self._steps_key(steps),
             make,
             still_valid=lambda kept: folder.exists() and path_digest(folder) == kept["digest"],
         )
         return VariantEntry.model_validate(result)
 
-    def _context(self, stage: str) -> TransformContext:
+    def _steps_key(self, steps: Steps) -> Json:
+        """All that what ``steps`` make depends on."""
+        key: Json = {"model": self.digests["model"], "steps": []}
+        if steps:
+            key |= {
+                "steps": [step.model_dump() for step in steps],
+                "calibration": self.digests["calibration"],
+                "training": self.digests["training"],
+                "instruction_sets": self.hardware.instruction_sets,
+                "versions": self.versions,
+            }
+        return key
+
+    def _context(self, name: str) -> TransformContext:
+        stage = f"making {name}"
         return TransformContext(
             self.inputs.calibration,
             self.hardware.instruction_sets,
+            original=self.inputs.model,
             training=self.inputs.training,
             seed=self.recipe.seed,
             recipe_folder=self.inputs.folder,
@@ -332,7 +344,7 @@ class _Run:
         from trimton.perf.report.markdown import render_markdown
 
         self.progress("writing the report", 0, 0)
-        write_text(self.directory / "measurements.json", document.model_dump_json(indent=1))
+        write_text(self.directory / MEASUREMENTS_NAME, document.model_dump_json(indent=1))
         write_text(self.directory / "report.html", render_html(document))
         write_text(self.directory / "report.md", render_markdown(document))
         write_text(self.directory / VERDICT_NAME, document.verdict.model_dump_json(indent=1))

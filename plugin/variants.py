@@ -18,11 +18,13 @@ def apply_steps(
 ) -> tuple[ir.Model, list[TransformReport]]:
     """Apply ``steps`` in order; ``where`` names the variant in errors.
 
+    ``context.original`` is ``model`` unless it says otherwise.
+
     Raises InputError for a step that changes nothing (the recipe asked for it) and whatever a
     transform raises.
     """
     reports = []
-    context = replace(context, original=model)
+    context = replace(context, original=context.original or model)
     for step in steps:
         try:
             model, report = step.apply(model, context)
