@@ -82,10 +82,12 @@ def test_a_version_that_answers_differently_is_rolled_back(
     shop, server = explicit
     run = shop.run("differs", factor=4.0, recorded_factor=2.0)
 
-    with pytest.raises(RolledBackError, match=r"answers differently .* Version 1 was put back") as e:
+    with pytest.raises(
+        RolledBackError, match=r"answers differently .* Version 1 was put back"
+    ) as error:
         promote(run, [shop.repository], terms(server))
 
-    assert e.value.exit_code == EXIT_FAIL
+    assert error.value.exit_code == EXIT_FAIL
     assert shop.served() == (1,)
     assert factor(server) == 2
     assert Journal(shop.repository).changes("net")[-1].action == "undo"
