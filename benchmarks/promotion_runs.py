@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,9 @@ def write_run(
     write_model(variant / "model.onnx", folder.name, ballast_bytes, factor)
     x = np.arange(64, dtype=np.float32).reshape(32, 2)
     write_recorded(folder / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": np.float32(factor) * x})
+    resolved = {"backend": "onnxruntime", "max_batch_size": 8, "name": MODEL}
+    stage = {"key": "", "result": {"config": resolved}}
+    write_text(folder / "stages" / "serve-baseline.json", json.dumps(stage))
     model, digest = repository.model(MODEL), path_digest(variant)
     served = served_versions(model.config, model.versions)
     verdict = Verdict(

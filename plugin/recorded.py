@@ -20,10 +20,14 @@ _INPUT, _OUTPUT = "input/", "output/"
 
 @dataclass(frozen=True)
 class Recorded:
-    """Inputs and the variant's outputs for them by name; the first axis of all is the samples."""
+    """Inputs and the variant's outputs for them by name; the first axis of all is the samples.
+
+    ``max_batch_size`` is that of the configuration they were recorded under, None where unknown.
+    """
 
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
+    max_batch_size: int | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))

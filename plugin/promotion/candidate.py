@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf import json_format, text_format
@@ -14,7 +14,7 @@ from trimton.core.errors import EXIT_FAIL, InputError, TrimtonError
 from trimton.perf.verdict import Verdict
 from trimton.plugin.proof import policy_digest, read_verdict
 from trimton.plugin.recorded import Recorded, read_recorded
-from trimton.plugin.repository import check_model_name, config_from_json, path_digest
+from trimton.plugin.repository import ModelConfig, check_model_name, config_from_json, path_digest
 from trimton.plugin.run_directory import RECORDED_FOLDER, verdict_file
 from trimton.plugin.settings import BASELINE
 from trimton.plugin.staging import freeze_config
@@ -59,14 +59,11 @@ class Candidate:
 
     def recorded(self) -> Recorded:
         """Requests of the run and the candidate's answers; InputError where there are none."""
-        return read_recorded(self.run / RECORDED_FOLDER / f"{self.verdict.candidate}.npz")
+        recorded = read_recorded(self.run / RECORDED_FOLDER / f"{self.verdict.candidate}.npz")
+        return replace(recorded, max_batch_size=int(self.config().max_batch_size))
 
-    def config_text(self) -> str:
-        """The configuration that was measured, for a model without a ``config.pbtxt``.
-
-        It is what the server resolved for the baseline: without one, a server would complete it
-        anew from the variant, and might leave out batching.
-        """
+    def config(self) -> ModelConfig:
+        """The configuration that was measured: what the server resolved for the baseline."""
         path = self.run / "stages" / f"serve-{BASELINE}.json"
         try:
             resolved = json.loads(path.read_bytes())["result"]["config"]
@@ -76,7 +73,14 @@ class Candidate:
                 f"{path}: does not say which configuration was measured; run the recipe again."
             ) from error
         config.ClearField("name")  # that of the staged baseline
-        return str(text_format.MessageToString(config))
+        return config
+
+    def config_text(self) -> str:
+        """``config`` as text, for a model without a ``config.pbtxt``.
+
+        Without one, a server would complete it anew from the variant, and might leave out batching.
+        """
+        return str(text_format.MessageToString(self.config()))
 
     def details(self) -> dict[str, str]:
         """What the journal keeps of it."""

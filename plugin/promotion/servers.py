@@ -87,14 +87,22 @@ class RunningServer:
     ) -> float:
         """Ask for what was recorded; returns the largest difference, see ``difference``.
 
-        Raises WrongAnswerError where it is over ``tolerance``, or where the server answers with
-        an error.
+        Raises WrongAnswerError where it is over ``tolerance``, where the server answers with an
+        error, or where it takes smaller batches than were measured: completing a configuration, a
+        server leaves batching out for a model whose first dimension is fixed.
         """
         largest = 0.0
         with self._endpoint() as endpoint:
             try:
                 specs = endpoint.model_metadata(model).inputs
-                batch = endpoint.max_batch_size(model) or 1
+                batch = endpoint.max_batch_size(model) or 0
+                if batch < (recorded.max_batch_size or 0):
+                    raise WrongAnswerError(
+                        f"version {version} of {model!r} at {self.address} has a max_batch_size of "
+                        f"{batch}, but {recorded.max_batch_size} was measured; write it into "
+                        "config.pbtxt."
+                    )
+                batch = max(batch, 1)
                 for start in range(0, len(recorded), batch):
                     part = recorded.part(start, start + batch)
                     answer = endpoint.infer(model, part.inputs, specs, version=str(version))

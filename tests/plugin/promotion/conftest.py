@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,9 @@ output { name: "y" data_type: TYPE_FP32 dims: [ 2 ] }
 """
 
 
-def scaling_model(factor: float, note: str = "") -> onnx.ModelProto:
-    """``y = factor * x`` for x [N, 2]; ``note`` makes other bytes of the same model."""
-    shape = ["N", 2]
+def scaling_model(factor: float, note: str = "", batch: int | str = "N") -> onnx.ModelProto:
+    """``y = factor * x`` for x [batch, 2]; ``note`` makes other bytes of the same model."""
+    shape = [batch, 2]
     graph = helper.make_graph(
         [helper.make_node("Mul", ["x", "factor"], ["y"])],
         "scaling",
@@ -79,21 +80,25 @@ class Shop:
         age_days: float = 0.0,
         settings: Mapping[str, Any] | None = None,
         spoil: bool = False,
+        batch: int | str = "N",
     ) -> Path:
         """A finished run whose candidate multiplies by ``factor``; returns its directory.
 
-        ``spoil``: its file is no model.
+        ``spoil``: its file is no model. ``batch`` is the first dimension of its input.
         ``baseline`` is the version it was measured against, by default the one that is served.
         """
         run = self.folder / "runs" / name
         variant = run / "variants" / "small"
         variant.mkdir(parents=True)
-        onnx.save(scaling_model(factor, note=name), variant / "model.onnx")
+        onnx.save(scaling_model(factor, name, batch), variant / "model.onnx")
         if spoil:
             (variant / "model.onnx").write_bytes(b"no model")
         x = np.arange(12, dtype=np.float32).reshape(6, 2)
         y = x * np.float32(recorded_factor if recorded_factor is not None else factor)
         write_recorded(run / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": y})
+        config = {"backend": "onnxruntime", "max_batch_size": 4, "name": "net.baseline"}
+        stage = {"key": "", "result": {"config": config}}
+        write_text(run / "stages" / "serve-baseline.json", json.dumps(stage))
         against = Repository(self.repository).model("net")
         digest = path_digest(variant)
         created = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=age_days)

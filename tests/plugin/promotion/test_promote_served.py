@@ -122,6 +122,20 @@ def test_a_configuration_from_a_load_request_does_not_outlive_the_promotion(
     assert factor(server) == 5
 
 
+def test_a_variant_that_would_lose_batching_is_rolled_back(
+    explicit: tuple[Shop, TritonServer],
+) -> None:
+    shop, server = explicit
+    shop.config.write_text('backend: "onnxruntime"\nversion_policy { specific { versions: 1 } }\n')
+    run = shop.run("unbatched", batch=1)
+
+    with pytest.raises(RolledBackError, match="has a max_batch_size of 0, but 4 was measured"):
+        promote(run, [shop.repository], terms(server))
+
+    assert shop.served() == (1,)
+    assert server.control.model_config("net")["max_batch_size"] == 4
+
+
 def test_a_server_that_is_gone_stops_everything_before_it_begins(
     shop: Shop, content: Callable[[Path], dict[str, bytes]]
 ) -> None:
