@@ -13,6 +13,7 @@ from trimton.plugin.cli.output import JsonOption, console, print_json
 if TYPE_CHECKING:
     from trimton.plugin.promotion.confirm import ServerAnswer
     from trimton.plugin.promotion.promote import Promotion
+    from trimton.plugin.rollout.trial import Trial
 
 ServerOption = Annotated[
     list[str] | None,
@@ -71,6 +72,28 @@ def command(
             "journal keeps the reason.",
         ),
     ] = None,
+    canary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT,...",
+            help="First mirror rising shares of recorded requests to both versions on the first "
+            "--server, such as 5,25,100; go on only while the new one is as fast.",
+        ),
+    ] = None,
+    hold: Annotated[
+        str, typer.Option(metavar="TIME", help="How long each share is held: 60s, 5m, 1h.")
+    ] = "60s",
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RPS",
+            help="Requests per second that 100 % stand for [default: half of what the version in "
+            "service answers one at a time].",
+        ),
+    ] = None,
+    max_regression_pct: Annotated[
+        float, typer.Option(help="How much higher the canary's latency may be.")
+    ] = 5.0,
     json: JsonOption = False,
 ) -> None:
     """Put the candidate of a run into service: a new version, and the version policy moved to it.
@@ -96,12 +119,38 @@ def command(
         proof=ProofTerms(valid_days),
         max_age_days=max_age_days,
         tolerance=tolerance,
+        trial=trial_of(canary, hold, rate, max_regression_pct, quiet=json),
     )
     done = promote(run, into or (), terms)
     if json:
         print_json(asdict(done))
     else:
         _show(done)
+
+
+def trial_of(
+    shares: str | None, hold: str, rate: float | None, max_regression_pct: float, *, quiet: bool
+) -> Trial | None:
+    """The canary that the options ask for; its steps are shown as they end unless ``quiet``."""
+    from trimton.core.errors import InputError
+    from trimton.plugin.rollout.canary import Step
+    from trimton.plugin.rollout.plan import CanaryPlan, parse_hold, parse_shares
+    from trimton.plugin.rollout.trial import Trial
+
+    if shares is None:
+        if rate is not None:
+            raise InputError("--rate is for a canary; give --canary, too.")
+        return None
+    plan = CanaryPlan(parse_shares(shares), parse_hold(hold), rate, max_regression_pct)
+
+    def show(step: Step) -> None:
+        console().print(
+            f"  canary at {step.share_pct:g} % ({step.rate_rps:.3g} requests/s, "
+            f"{step.seconds:.0f} s, {step.rounds} rounds): {step.outcome}, {step.why}",
+            soft_wrap=True,
+        )
+
+    return Trial(plan) if quiet else Trial(plan, show)
 
 
 def show_servers(answers: tuple[ServerAnswer, ...], *, polled: bool) -> None:

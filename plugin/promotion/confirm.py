@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trimton.core.errors import InfrastructureError, TrimtonError
+from trimton.core.errors import EXIT_INCONCLUSIVE, InfrastructureError, TrimtonError
 from trimton.plugin.promotion.journal import Change, Journal
 from trimton.plugin.promotion.servers import DEFAULT_TOLERANCE, RunningServer
 from trimton.plugin.promotion.versions import reread, set_served_versions
@@ -72,7 +72,10 @@ def undoing(
         yield
     except (TrimtonError, KeyboardInterrupt) as error:
         reason = str(error) or "interrupted"
-        may_be_repeated = isinstance(error, (InfrastructureError, KeyboardInterrupt))
+        may_be_repeated = (
+            isinstance(error, (InfrastructureError, KeyboardInterrupt))
+            or error.exit_code == EXIT_INCONCLUSIVE
+        )
         back = journal.begin(
             change.model,
             "undo",

@@ -10,6 +10,7 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,11 +36,14 @@ from trimton.plugin.promotion.versions import (
     config_text,
     install_version,
     pin_served_versions,
+    reread,
     set_served_versions,
 )
 from trimton.plugin.promotion.writable import repository_of, writable_model
 from trimton.plugin.proof import ProofTerms
 from trimton.plugin.repository import Repository, RepositoryModel
+from trimton.plugin.rollout.canary import CanaryResult
+from trimton.plugin.rollout.trial import Trial, end_killed_canary
 from trimton.plugin.version_policy import is_pinned, served_versions
 
 
@@ -47,6 +51,7 @@ from trimton.plugin.version_policy import is_pinned, served_versions
 class PromotionTerms:
     """How a promotion is to be done.
 
+    With ``trial`` the variant has to pass a canary first.
     ``force`` is the reason why a variant may ship whose verdict is no pass, is old, or was rolled
     back before; the journal keeps it. ``key`` signs proofs for a model that the agent guards.
     """
@@ -58,6 +63,7 @@ class PromotionTerms:
     max_age_days: float = DEFAULT_MAX_AGE_DAYS
     tolerance: float = DEFAULT_TOLERANCE
     lock_timeout_s: float = 300.0
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Promotion:
     changed: bool
     servers: tuple[ServerAnswer, ...] = ()
     notes: tuple[str, ...] = ()
+    canary: CanaryResult | None = None
 
 
 def promote(
@@ -91,12 +98,15 @@ def promote(
     check = ServerCheck(
         terms.servers, candidate.recorded() if terms.servers else None, terms.tolerance
     )
+    if terms.trial is not None:
+        terms.trial.require_server(check)
     check.require_live()
     journal = Journal(repository.path)
     with model_lock(repository.path, candidate.model, timeout_s=terms.lock_timeout_s):
         model = writable_model(repository, candidate.model)
+        journal.settle(model.name, served_versions(model.config, model.versions))
+        model = end_killed_canary(journal, model)
         served = served_versions(model.config, model.versions)
-        journal.settle(model.name, served)
         digests = {version: model.version_digest(version) for version in served}
         same = [version for version, digest in digests.items() if digest == candidate.digest]
         if same:
@@ -129,21 +139,42 @@ class _Change:
         after = (*kept, version)
         self._prove(model, after)
         details = candidate.details() | ({"forced": terms.force} if terms.force else {})
-        change = self.journal.begin(
-            model.name, "promote", served, after, version=version, **details
-        )
-        model = set_served_versions(model, after)
-        self.journal.note(change, "committed")
-        with undoing(self.journal, model, change, self.check):
-            answers = confirm(self.check, model.name, after, version)
-        if answers:
-            self.journal.note(change, "confirmed", servers=[a.address for a in answers])
+        with self._tried(model, (replaced, version), served, details) as canary:
+            change = self.journal.begin(
+                model.name, "promote", served, after, version=version, **details
+            )
+            model = set_served_versions(reread(model), after)
+            self.journal.note(change, "committed")
+            with undoing(self.journal, model, change, self.check):
+                answers = confirm(self.check, model.name, after, version)
+            if answers:
+                self.journal.note(change, "confirmed", servers=[a.address for a in answers])
         notes = tuple(
             f"version {v} stays in service, because the ensemble {insisted[v]} insists on it"
             for v in kept
             if v in insisted
         )
-        return Promotion(model.name, version, served, after, True, answers, notes)
+        return Promotion(model.name, version, served, after, True, answers, notes, canary)
+
+    def _tried(
+        self,
+        model: RepositoryModel,
+        pair: tuple[int, int],
+        served: tuple[int, ...],
+        details: dict[str, str],
+    ) -> AbstractContextManager[CanaryResult | None]:
+        """The canary that the terms ask for, passed."""
+        if self.terms.trial is None:
+            return nullcontext()
+        return self.terms.trial.passed(
+            model,
+            pair,
+            served,
+            check=self.check,
+            journal=self.journal,
+            details=details,
+            prove=self._prove,
+        )
 
     def _prove(self, model: RepositoryModel, versions: Sequence[int]) -> None:
         """Prove ``versions`` for the configuration that serves exactly them."""

@@ -28,7 +28,7 @@ from trimton.plugin.repository import (
 from trimton.plugin.version_policy import is_pinned, served_versions, with_served_versions
 
 # A server ignores folders of a model whose names are no numbers; some read "3.new" as version 3.
-_ASIDE_PREFIX = ".installing-"
+ASIDE_PREFIX = ".installing-"
 _CONFIG_ASIDE_PREFIX = f".{CONFIG_NAME}."
 _NEWER_BY_NS = 1_000_000
 _CONFIG_MODE = 0o644  # a server may run as another user
@@ -105,7 +105,7 @@ def install_version(
     version = max(model.versions, default=0) + 1
     target = model.folder / str(version)
     try:
-        aside = Path(tempfile.mkdtemp(prefix=_ASIDE_PREFIX, dir=model.folder))
+        aside = Path(tempfile.mkdtemp(prefix=ASIDE_PREFIX, dir=model.folder))
         try:
             _copy_plain(source, aside)
             if digest not in (None, path_digest(aside)):
@@ -128,7 +128,7 @@ def install_version(
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed installation left aside in a model's folder. The caller has its lock."""
     for entry in folder.iterdir():
-        if entry.name.startswith(_ASIDE_PREFIX):
+        if entry.name.startswith(ASIDE_PREFIX):
             shutil.rmtree(entry, ignore_errors=True)
         elif entry.name.startswith(_CONFIG_ASIDE_PREFIX):
             entry.unlink(missing_ok=True)
