@@ -16,7 +16,7 @@ from trimton.transforms.factorise.allocation import Option
 from trimton.transforms.factorise.candidates import Candidate, Ranks
 from trimton.transforms.factorise.split import first_of, split
 from trimton.transforms.graph.edit import Array, Editor, only_consumer
-from trimton.transforms.linear.kernel_times import KernelTimes, kernel_times, node_time
+from trimton.transforms.graph.kernel_times import KernelTimes, kernel_times, node_time
 from trimton.transforms.linear.layers import find_linear_layers
 
 # Copies that are profiled beside the model; times of other ranks are interpolated.

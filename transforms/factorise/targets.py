@@ -14,7 +14,7 @@ from trimton.transforms.factorise.candidates import Candidate, Ranks
 from trimton.transforms.factorise.costs import factorised, mac_options
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.edit import Array
-from trimton.transforms.linear.kernel_times import kernel_times
+from trimton.transforms.graph.kernel_times import kernel_times
 from trimton.transforms.prune.cost_profile import speedup
 from trimton.transforms.prune.refit.damage import Damage
 

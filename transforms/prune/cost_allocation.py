@@ -37,6 +37,13 @@ class Problem:
         """Every group keeps as few as it may."""
         return [self.counts(number)[0] for number in range(len(self.groups))]
 
+    def about(self, share: float) -> list[int]:
+        """Every group keeps about this share of its sets."""
+        return [
+            min(self.counts(number), key=lambda count: abs(count - share * len(group.sets)))
+            for number, group in enumerate(self.groups)
+        ]
+
     def loss(self, number: int, kept: int) -> float:
         """The error of the readers of one group."""
         elimination = self.losses[number]

@@ -1,7 +1,7 @@
 """Cost of a model as a function of how many sets each group keeps.
 
-Every layer costs a fixed part and one in proportion to its multiply-accumulates, that is to the
-shares of its outputs and of its inputs that stay.
+The cost of a layer is known at some shares of its multiply-accumulates, which are the share of its
+outputs that stays times that of its inputs; between them it is taken for linear.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.prune.groups import Group, Prunable
+
+_SMALLEST_GAP = 1e-9
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,34 @@ class Shares:
 
 @dataclass(frozen=True)
 class CostModel:
-    """``fixed`` and ``variable`` cost of each layer [layers], and of all that is no layer.
+    """``costs`` [points, layers] at shares ``work`` [points, layers] of each layer's work.
 
-    Units are the caller's: multiply-accumulates, or microseconds.
+    Both ascend; below the first point a layer costs what it does there. ``rest`` is the cost of
+    all that is no layer. Units are the caller's: multiply-accumulates, or microseconds.
     """
 
     outputs: Shares
     inputs: Shares
-    fixed: Array
-    variable: Array
+    work: Array
+    costs: Array
     rest: float
 
     def cost(self, groups: Sequence[Group], kept: Sequence[int]) -> float:
         """The cost when ``groups`` keep as many sets as ``kept``."""
-        share = np.array([k / len(g.sets) for g, k in zip(groups, kept, strict=True)])
-        return float(self.rest + (self.fixed + self.variable * self.work(share)).sum())
+        left = work_left(self.outputs, self.inputs, groups, kept)
+        gaps = np.maximum(np.diff(self.work, axis=0), _SMALLEST_GAP)
+        passed = np.clip((left - self.work[:-1]) / gaps, 0, 1)
+        rises = np.diff(self.costs, axis=0)
+        return float(self.rest + self.costs[0].sum() + (passed * rises).sum())
 
-    def work(self, share: Array) -> Array:
-        """The share of its multiply-accumulates that each layer is left with, [layers]."""
-        left: Array = self.outputs.kept(share) * self.inputs.kept(share)
-        return left
+
+def work_left(
+    outputs: Shares, inputs: Shares, groups: Sequence[Group], kept: Sequence[int]
+) -> Array:
+    """The share of its multiply-accumulates that each layer is left with, [layers]."""
+    share = np.array([k / len(g.sets) for g, k in zip(groups, kept, strict=True)])
+    left: Array = outputs.kept(share) * inputs.kept(share)
+    return left
 
 
 def layer_shares(found: Prunable) -> tuple[Shares, Shares]:

@@ -23,6 +23,8 @@ from trimton.transforms.prune.cost_profile import (
     time_model,
 )
 
+# The shares of their channels that groups keep where the model is profiled.
+_PROFILED_SHARES = (0.125, 0.25, 0.5, 0.75)
 _CORRECTIONS = 5
 # A measured speed-up this close above the target is good enough.
 _TOLERANCE = 0.03
@@ -75,7 +77,8 @@ def _reach_speedup(
     samples: Mapping[str, Array],
 ) -> Goal:
     feed = first_sample(work, samples)
-    model = time_model(work, problem.found, trial, feed)
+    levels = [problem.about(share) for share in _PROFILED_SHARES]
+    model = time_model(work, problem.found, trial, levels, feed)
     is_whole = len(original.graph) == len(work.graph)
     so_far = 1.0 if is_whole else speedup(original, work, feed)
     whole = model.cost(problem.groups, problem.whole()) * so_far

@@ -64,9 +64,13 @@ def test_profiled_time_names_every_layer_and_falls_with_the_counts(chain: ir.Mod
     work = prepared(chain)
     found = find(work)
     feed = {"x": SAMPLES["x"][:1]}
-    model = time_model(work, found, lambda kept: trial(chain, list(kept)), feed)
-    assert (model.fixed + model.variable > 0).all()
+    levels = [[8, 8], [16, 16]]
+    model = time_model(work, found, lambda kept: trial(chain, list(kept)), levels, feed)
+    assert (model.costs > 0).all()
+    assert (np.diff(model.costs, axis=0) >= 0).all()
     assert model.cost(found.groups, [8, 8]) <= model.cost(found.groups, [32, 24])
+    at_level = model.rest + model.costs[1].sum()
+    assert model.cost(found.groups, [16, 16]) == pytest.approx(at_level)
 
 
 def problem(chain: ir.Model, exponents: tuple[float, float]) -> tuple[Problem, CostModel]:

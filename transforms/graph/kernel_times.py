@@ -49,11 +49,14 @@ def kernel_times(models: Sequence[ir.Model], feed: Mapping[str, Array]) -> tuple
 
 
 def node_time(times: KernelTimes, node: ir.Node) -> float | None:
-    """The time of the kernel that computes ``node``; None where none is known by its name.
+    """The time of the kernel that computes ``node``; None where none is known by its name."""
+    name = kernel_name(times, node)
+    return None if name is None else times[name]
 
-    A kernel may be called after what is fused into it.
-    """
-    return next((times[name] for name in _names(node) if name in times), None)
+
+def kernel_name(times: KernelTimes, node: ir.Node) -> str | None:
+    """What the kernel that computes ``node`` is called: it may be after what is fused into it."""
+    return next((name for name in _names(node) if name in times), None)
 
 
 def _names(node: ir.Node | None) -> Iterator[str]:
