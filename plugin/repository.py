@@ -57,6 +57,12 @@ class RepositoryModel:
         if chosen not in self.versions:
             have = ", ".join(str(v) for v in self.versions)
             raise InputError(f"{self.folder}: has no version {chosen} (versions: {have}).")
+        if self.config is not None and self.config.ensemble_scheduling.step:
+            parts = dict.fromkeys(step.model_name for step in self.config.ensemble_scheduling.step)
+            raise InputError(
+                f"{self.folder}: is an ensemble, which has no weights; choose one of its models "
+                f"({', '.join(parts)})."
+            )
         path = self.folder / str(chosen) / self.filename
         if not path.exists():
             raise InputError(f"{path}: no such file, though version {chosen} should hold it.")

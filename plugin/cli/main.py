@@ -29,6 +29,7 @@ COMMANDS = {
     "perf": "perf",
     "compare": "compare",
     "gate": "gate",
+    "repository": "repository",
     "promote": "promote",
     "rollback": "rollback",
     "agent": "agent",

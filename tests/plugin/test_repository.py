@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trimton.core.errors import InputError
+from trimton.plugin.ensembles import LATEST, memberships
 from trimton.plugin.repository import (
     config_from_json,
     open_repository,
@@ -123,3 +124,40 @@ def test_a_digest_depends_on_names_and_bytes_only(tmp_path: Path) -> None:
     assert same
     assert path_digest(tmp_path / "a") != path_digest(tmp_path / "b")
     assert path_digest(tmp_path / "a" / "model.onnx").startswith("sha256:6b86b273")
+
+
+def test_a_number_with_a_leading_zero_is_no_version(root: Path) -> None:
+    (root / "net" / "03").mkdir()
+
+    assert open_repository(root).model("net").versions == (1, 2, 10)
+
+
+def test_an_ensemble_names_its_models_where_a_file_is_wanted(root: Path) -> None:
+    (root / "net" / "config.pbtxt").write_text(
+        'ensemble_scheduling { step { model_name: "a" } step { model_name: "b" } '
+        'step { model_name: "a" } }\n'
+    )
+
+    with pytest.raises(InputError, match=r"is an ensemble.*\(a, b\)"):
+        open_repository(root).model("net").model_file()
+
+
+def test_memberships_tell_which_version_an_ensemble_insists_on(root: Path) -> None:
+    (root / "pipe" / "1").mkdir(parents=True)
+    (root / "pipe" / "config.pbtxt").write_text(
+        'ensemble_scheduling { step { model_name: "net" model_version: 2 } '
+        'step { model_name: "net" model_version: -1 } step { model_name: "other" } }\n'
+    )
+
+    found = memberships(open_repository(root), "net")
+
+    assert [(m.ensemble, m.version) for m in found] == [("pipe", LATEST), ("pipe", 2)]
+
+
+def test_a_digest_can_count_a_file_by_another_name(tmp_path: Path) -> None:
+    for folder, name in (("a", "model.onnx"), ("b", "net.onnx")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(b"1")
+
+    digest = path_digest(tmp_path / "b", {"net.onnx": "model.onnx"})
+    assert digest == path_digest(tmp_path / "a")
