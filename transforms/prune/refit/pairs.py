@@ -16,12 +16,13 @@ from trimton.transforms.prune.refit.frontier import Frontier
 from trimton.transforms.prune.refit.joint import Pair, Pool, Weights, refit_jointly
 from trimton.transforms.prune.refit.linear_map import LinearMap, has_map
 from trimton.transforms.prune.refit.moments import Moments
+from trimton.transforms.prune.refit.saturation import Limits
 from trimton.transforms.prune.refit.site import Refit, Site
 from trimton.transforms.prune.refit.taps import is_held_out
 from trimton.transforms.prune.ties import Layer
 
 # Samples are kept while they fit into this; those beyond take no part in the joint fit.
-_POOL_BYTES = 2**28
+_POOL_BYTES = 2**29
 
 
 def refit_pair(
@@ -106,7 +107,7 @@ def _gather(original: Frontier, pruned: Frontier, site: Site, producer: Layer) -
         "sum": site.target,
     }
     pairs = zip(original.run([site.target]), pruned.run(tuple(names.values())), strict=True)
-    parts: dict[bool, list[Pool]] = {False: [], True: []}
+    parts: dict[bool, list[dict[str, Array]]] = {False: [], True: []}
     first: Mapping[str, Array] = {}
     spread: Moments | None = None
     used = 0
@@ -114,20 +115,23 @@ def _gather(original: Frontier, pruned: Frontier, site: Site, producer: Layer) -
         made = {key: values[name].astype(np.float32) for key, name in names.items()}
         first = first or made
         wanted = np.compress(site.is_kept, reference[site.target], axis=axis)
-        rest = made["sum"] - made["out"]
-        pool = Pool(made["read"], wanted.astype(np.float32), rest, site.limits)
-        parts[is_held_out(number)].append(pool)
+        part = {
+            "read": made["read"],
+            "wanted": wanted.astype(np.float32),
+            "rest": made["sum"] - made["out"],
+        }
+        parts[is_held_out(number)].append(part)
         rows = np.moveaxis(wanted, axis, -1).reshape(-1, wanted.shape[axis])
         own = Moments.of(np.zeros((len(rows), 0)), rows)
         spread = own if spread is None else spread + own
-        used += pool.read.nbytes + 2 * rest.nbytes
+        used += sum(array.nbytes for array in part.values())
         if used > _POOL_BYTES:
             break
     if spread is None:
         raise ValueError("there are no samples")
     return _Gathered(
-        fitted=_joined(parts[False]),
-        judging=_joined(parts[True]) if parts[True] else None,
+        fitted=_joined(parts[False], site.limits),
+        judging=_joined(parts[True], site.limits) if parts[True] else None,
         made=first["made"],
         inner=first["inner"],
         out=first["out"],
@@ -135,10 +139,10 @@ def _gather(original: Frontier, pruned: Frontier, site: Site, producer: Layer) -
     )
 
 
-def _joined(parts: Sequence[Pool]) -> Pool:
-    return Pool(
-        read=np.concatenate([part.read for part in parts]),
-        wanted=np.concatenate([part.wanted for part in parts]),
-        rest=np.concatenate([part.rest for part in parts]),
-        limits=parts[0].limits,
-    )
+def _joined(parts: Sequence[dict[str, Array]], limits: Limits) -> Pool:
+    """All ``parts`` in one pool; they are emptied, so that nothing large is there twice."""
+    arrays = {
+        name: np.concatenate([part.pop(name) for part in parts])
+        for name in ("read", "wanted", "rest")
+    }
+    return Pool(**arrays, limits=limits)
