@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx_ir as ir
 from onnx import shape_inference
 
+from trimton.transforms.graph.shape_stand_ins import use_stand_ins
 from trimton.transforms.graph.tensors import all_nodes
 
 _SMALL_BYTES = 1024
@@ -17,8 +18,8 @@ def infer_shapes(model: ir.Model) -> None:
     """Set type and shape of every value that a node makes, in place.
 
     What the file says of them is dropped first, because it may be stale, even for outputs of
-    the model (see restored_declarations); only the values of operators outside the standard, which
-    nothing can infer, keep it. A shape that cannot be inferred is None.
+    the model (see restored_declarations); only the values of operators outside the standard keep
+    it, where nothing can infer them (see shape_stand_ins). A shape that cannot be inferred is None.
     """
     for value in _subgraph_inputs(model):  # what a loop carries may change its shape as it runs
         value.shape = None
@@ -85,6 +86,7 @@ def _forget(model: ir.Model) -> None:
 def _infer(model: ir.Model) -> None:
     """Have ONNX infer the shapes of a copy without its weights, and take them over."""
     skeleton = _without_large_weights(model)
+    use_stand_ins(skeleton)
     inferred = ir.serde.deserialize_model(
         shape_inference.infer_shapes(
             ir.serde.serialize_model(skeleton), check_type=False, strict_mode=False, data_prop=True
