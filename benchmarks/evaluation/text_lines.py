@@ -9,7 +9,7 @@ greedy CTC (Graves et al. 2006) over the characters in the model's metadata.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ def text_lines() -> dict[str, Array]:
     return cached("text_lines-5", _render)
 
 
+def training_lines(count: int) -> Array:
+    """``count`` more lines, without their texts, for training: uint8 [count, 48, 320]."""
+
+    def render() -> Mapping[str, Array]:
+        rng = np.random.default_rng(1)
+        return {"lines": _images(_texts(rng, count), rng)}
+
+    return cached(f"training_lines-1-{count}", render)["lines"]
+
+
 def normalised(pixels: Array) -> Array:
     """What the recogniser reads: float32 [count, 3, 48, 320] in [-1, 1]."""
     grey = pixels.astype(np.float32) / 127.5 - 1
@@ -65,11 +75,9 @@ def decoded(probabilities: Array, characters: tuple[str, ...]) -> list[str]:
 
 def _render() -> Mapping[str, Array]:
     rng = np.random.default_rng(0)
-    texts, fonts = _texts(rng), _fonts()
     count = CALIBRATION + TEST
-    images = np.stack(
-        [_image(texts[i], fonts[i % len(fonts)], i % 2 == 1, rng) for i in range(count)]
-    )
+    texts = _texts(rng, count)
+    images = _images(texts, rng)
     return {
         "calibration": images[:CALIBRATION],
         "test": images[CALIBRATION:],
@@ -77,7 +85,15 @@ def _render() -> Mapping[str, Array]:
     }
 
 
-def _texts(rng: np.random.Generator) -> list[str]:
+def _images(texts: Sequence[str], rng: np.random.Generator) -> Array:
+    """The texts in all typefaces in turn, every other one noisy."""
+    fonts = _fonts()
+    return np.stack(
+        [_image(text, fonts[i % len(fonts)], i % 2 == 1, rng) for i, text in enumerate(texts)]
+    )
+
+
+def _texts(rng: np.random.Generator, count: int) -> list[str]:
     """One to three words of English and now and then a number, in an order of their own."""
     folder = debian_files("fortunes") / "usr/share/games/fortunes"
     words: list[str] = []
@@ -85,7 +101,7 @@ def _texts(rng: np.random.Generator) -> list[str]:
         text = (folder / topic).read_text(encoding="utf-8", errors="replace")
         words += re.findall(r"(?<![\w'])[A-Za-z]{3,9}(?=[\s.,])", text)
     texts = []
-    for _ in range(CALIBRATION + TEST):
+    for _ in range(count):
         parts = list(rng.choice(words, int(rng.integers(1, 4))))
         if rng.random() < 0.25:
             parts.append(str(rng.integers(1, 100_000)))
