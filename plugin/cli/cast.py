@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trimton.core.errors import UnsupportedModelError
-from trimton.plugin.cli.output import JsonOption, progress
+from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.transform_options import (
+    ExcludeOption,
+    ResultArgument,
+    SourceArgument,
+)
 
 
 class Format(StrEnum):
@@ -27,10 +30,8 @@ class Target(StrEnum):
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The float32 model (.onnx).")],
-    result: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Where to write the smaller model; may be IN.")
-    ],
+    source: SourceArgument,
+    result: ResultArgument,
     to: Annotated[Format, typer.Option(help="The format to cast to.")] = Format.FLOAT16,
     target: Annotated[
         Target,
@@ -42,12 +43,7 @@ def command(
     keep_io: Annotated[
         bool, typer.Option(help="Keep float32 inputs and outputs; else they become half, too.")
     ] = True,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NODE", help="Compute this node in float32 (repeatable; * and ? match)."
-        ),
-    ] = None,
+    exclude: ExcludeOption = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -67,21 +63,17 @@ def command(
 
     Example: trimton cast model.onnx half.onnx --to float16 --target gpu
     """
-    from trimton.plugin.cli.transform import finish
-    from trimton.plugin.samples import load_samples
-    from trimton.transforms.graph.inputs import input_specs
-    from trimton.transforms.graph.load import load_model
+    from trimton.plugin.cli.transform import run
     from trimton.transforms.precision import CastSettings, cast
 
     settings = CastSettings(
         to=to.value, target=target.value, keep_io=keep_io, exclude=tuple(exclude or ())
     )
-    model = load_model(source)
-    samples = None if data is None else load_samples(data, input_specs(model))
-    with progress() as shown:
-        shown.add_task(f"casting to {to.value}", total=None)
-        try:
-            made, report = cast(model, settings, None if samples is None else samples.inputs)
-        except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{source}: {error}") from error
-    finish(made, report, result, json)
+    run(
+        source,
+        result,
+        lambda model, inputs: cast(model, settings, inputs),
+        data=data,
+        doing=f"casting to {to.value}",
+        json=json,
+    )

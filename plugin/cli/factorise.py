@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trimton.core.errors import UnsupportedModelError
-from trimton.plugin.cli.output import JsonOption, progress
+from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.transform_options import (
+    ExcludeOption,
+    RequiredDataOption,
+    ResultArgument,
+    SourceArgument,
+)
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The float model (.onnx).")],
-    result: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Where to write the factorised model; may be IN.")
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="D",
-            help="Calibration samples: an .npz with one array for each input, or "
-            "PACKAGE.MODULE:FUNCTION, or FILE.py:FUNCTION.",
-        ),
-    ],
+    source: SourceArgument,
+    result: ResultArgument,
+    data: RequiredDataOption,
     ratio: Annotated[
         float | None,
         typer.Option(
@@ -72,10 +65,7 @@ def command(
             "AVX-512, 1 for any rank.",
         ),
     ] = 8,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE", help="Leave this node alone (repeatable; * and ? match)."),
-    ] = None,
+    exclude: ExcludeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Compute layers at low rank: a Conv, Gemm or MatMul becomes two smaller ones.
@@ -86,11 +76,8 @@ def command(
 
     Example: trimton factorise model.onnx smaller.onnx --target-macs 0.6 --data calibration.npz
     """
-    from trimton.plugin.cli.transform import finish
-    from trimton.plugin.samples import load_samples
+    from trimton.plugin.cli.transform import run_with_data
     from trimton.transforms.factorise import FactoriseSettings, factorise
-    from trimton.transforms.graph.inputs import input_specs
-    from trimton.transforms.graph.load import load_model
 
     settings = FactoriseSettings(
         ratio=ratio,
@@ -101,12 +88,11 @@ def command(
         measure=measure,
         exclude=tuple(exclude or ()),
     )
-    model = load_model(source)
-    samples = load_samples(data, input_specs(model))
-    with progress() as shown:
-        shown.add_task("finding components, choosing ranks and fitting", total=None)
-        try:
-            factorised, report = factorise(model, samples.inputs, settings)
-        except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{source}: {error}") from error
-    finish(factorised, report, result, json)
+    run_with_data(
+        source,
+        result,
+        lambda model, inputs: factorise(model, inputs, settings),
+        data=data,
+        doing="finding components, choosing ranks and fitting",
+        json=json,
+    )

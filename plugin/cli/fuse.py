@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trimton.plugin.cli.output import JsonOption, progress
+from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.transform_options import (
+    ResultArgument,
+    SourceArgument,
+)
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The model (.onnx).")],
-    result: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Where to write the fused model; may be IN.")
-    ],
+    source: SourceArgument,
+    result: ResultArgument,
     data: Annotated[
         str | None,
         typer.Option(
@@ -38,17 +39,14 @@ def command(
 
     Example: trimton fuse model.onnx model_fused.onnx --data samples.npz
     """
-    from trimton.plugin.cli.transform import finish
-    from trimton.plugin.samples import load_samples
+    from trimton.plugin.cli.transform import run
     from trimton.transforms.fuse import fuse
-    from trimton.transforms.graph.inputs import input_specs
-    from trimton.transforms.graph.load import load_model
 
-    model = load_model(source)
-    samples = None if data is None else load_samples(data, input_specs(model))
-    with progress() as shown:
-        shown.add_task("fusing and comparing", total=None)
-        fused, report = fuse(
-            model, probes=None if samples is None else samples.inputs, tolerance=tolerance
-        )
-    finish(fused, report, result, json)
+    run(
+        source,
+        result,
+        lambda model, inputs: fuse(model, probes=inputs, tolerance=tolerance),
+        data=data,
+        doing="fusing and comparing",
+        json=json,
+    )

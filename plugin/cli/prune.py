@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trimton.core.errors import UnsupportedModelError
-from trimton.plugin.cli.output import JsonOption, progress
+from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.transform_options import (
+    DataOption,
+    ResultArgument,
+    SourceArgument,
+)
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The float model (.onnx).")],
-    result: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Where to write the pruned model; may be IN.")
-    ],
+    source: SourceArgument,
+    result: ResultArgument,
     ratio: Annotated[
         float | None,
         typer.Option(
@@ -105,16 +106,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="D",
-            help="Calibration samples: an .npz with one array for each input, or "
-            "PACKAGE.MODULE:FUNCTION, or FILE.py:FUNCTION.",
-        ),
-    ] = None,
+    data: DataOption = None,
     seed: Annotated[int, typer.Option(min=0, help="For --importance random.")] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -128,10 +120,7 @@ def command(
 
     Example: trimton prune model.onnx smaller.onnx --target-speedup 1.8 --data calibration.npz
     """
-    from trimton.plugin.cli.transform import finish
-    from trimton.plugin.samples import load_samples
-    from trimton.transforms.graph.inputs import input_specs
-    from trimton.transforms.graph.load import load_model
+    from trimton.plugin.cli.transform import run
     from trimton.transforms.prune import PruneSettings, prune
 
     is_targeted = target_macs is not None or target_speedup is not None
@@ -150,12 +139,11 @@ def command(
         statistics=statistics,
         seed=seed,
     )
-    model = load_model(source)
-    samples = None if data is None else load_samples(data, input_specs(model))
-    with progress() as shown:
-        shown.add_task("finding ties, ranking, cutting and refitting", total=None)
-        try:
-            pruned, report = prune(model, settings, None if samples is None else samples.inputs)
-        except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{source}: {error}") from error
-    finish(pruned, report, result, json)
+    run(
+        source,
+        result,
+        lambda model, inputs: prune(model, settings, inputs),
+        data=data,
+        doing="finding ties, ranking, cutting and refitting",
+        json=json,
+    )

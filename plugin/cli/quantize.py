@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from trimton.plugin.cli.output import JsonOption, progress
+from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.transform_options import (
+    ExcludeOption,
+    RequiredDataOption,
+    ResultArgument,
+    SourceArgument,
+)
 
 
 class Method(StrEnum):
@@ -22,18 +28,9 @@ class Method(StrEnum):
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The float model (.onnx).")],
-    result: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the int8 model.")],
-    data: Annotated[
-        str,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="D",
-            help="Calibration samples: an .npz with one array for each input, or "
-            "PACKAGE.MODULE:FUNCTION, or FILE.py:FUNCTION.",
-        ),
-    ],
+    source: SourceArgument,
+    result: ResultArgument,
+    data: RequiredDataOption,
     method: Annotated[
         Method, typer.Option(help="How activation ranges are chosen from the samples.")
     ] = Method.MINMAX,
@@ -83,10 +80,7 @@ def command(
             metavar="SHARE", help="Leave no more than this share of the MACs in float for it."
         ),
     ] = 1.0,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE", help="Leave this node in float (repeatable, * matches all)."),
-    ] = None,
+    exclude: ExcludeOption = None,
     explain: Annotated[
         Path | None,
         typer.Option(
@@ -104,15 +98,11 @@ def command(
     from trimton.core.files import write_text
     from trimton.perf.hardware import describe
     from trimton.perf.report.explanation import render_explanation
-    from trimton.plugin.cli.transform import finish
-    from trimton.plugin.samples import load_samples
+    from trimton.plugin.cli.transform import run_with_data
     from trimton.plugin.steps.targets import resolve_target
-    from trimton.transforms.graph.inputs import input_specs
-    from trimton.transforms.graph.load import load_model
     from trimton.transforms.quantize import QuantizeSettings, quantize
+    from trimton.transforms.report import TransformReport
 
-    model = load_model(source)
-    samples = load_samples(data, input_specs(model))
     settings = QuantizeSettings(
         calibration_method=method.value,
         percentile=percentile,
@@ -126,9 +116,17 @@ def command(
         min_sqnr_db=min_sqnr_db,
         max_float_macs=max_float_macs,
     )
-    with progress() as shown:
-        shown.add_task(f"calibrating on {len(samples)} samples", total=None)
-        quantised, report = quantize(model, samples.inputs, settings)
-    if explain is not None:
-        write_text(explain, render_explanation(source.stem, report.to_json()))
-    finish(quantised, report, result, json)
+
+    def write_explanation(report: TransformReport) -> None:
+        if explain is not None:
+            write_text(explain, render_explanation(source.stem, report.to_json()))
+
+    run_with_data(
+        source,
+        result,
+        lambda model, inputs: quantize(model, inputs, settings),
+        data=data,
+        doing="calibrating and quantising",
+        json=json,
+        before_saving=write_explanation,
+    )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trimton.core.errors import UnsupportedModelError
-from trimton.plugin.cli.output import JsonOption, progress
+from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.transform_options import (
+    ExcludeOption,
+    ResultArgument,
+    SourceArgument,
+)
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The float model (.onnx).")],
-    result: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Where to write the int8 model; may be IN.")
-    ],
+    source: SourceArgument,
+    result: ResultArgument,
     target: Annotated[
         str,
         typer.Option(
@@ -28,10 +29,7 @@ def command(
         bool, typer.Option(help="One weight scale for each output channel.")
     ] = True,
     tables: Annotated[bool, typer.Option(help="Store tables of embeddings in 8 bits.")] = True,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE", help="Leave this node in float (repeatable; * and ? match)."),
-    ] = None,
+    exclude: ExcludeOption = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -52,11 +50,8 @@ def command(
     Example: trimton quantize-dynamic model.onnx int8.onnx
     """
     from trimton.perf.hardware import describe
-    from trimton.plugin.cli.transform import finish
-    from trimton.plugin.samples import load_samples
+    from trimton.plugin.cli.transform import run
     from trimton.plugin.steps.targets import resolve_target
-    from trimton.transforms.graph.inputs import input_specs
-    from trimton.transforms.graph.load import load_model
     from trimton.transforms.quantize.dynamic import DynamicSettings, quantize_dynamic
 
     settings = DynamicSettings(
@@ -65,14 +60,11 @@ def command(
         tables=tables,
         exclude=tuple(exclude or ()),
     )
-    model = load_model(source)
-    samples = None if data is None else load_samples(data, input_specs(model))
-    with progress() as shown:
-        shown.add_task("quantising", total=None)
-        try:
-            made, report = quantize_dynamic(
-                model, settings, None if samples is None else samples.inputs
-            )
-        except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{source}: {error}") from error
-    finish(made, report, result, json)
+    run(
+        source,
+        result,
+        lambda model, inputs: quantize_dynamic(model, settings, inputs),
+        data=data,
+        doing="quantising",
+        json=json,
+    )

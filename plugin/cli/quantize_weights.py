@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trimton.core.errors import UnsupportedModelError
-from trimton.plugin.cli.output import JsonOption, progress
+from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.transform_options import (
+    DataOption,
+    ExcludeOption,
+    ResultArgument,
+    SourceArgument,
+)
 
 
 class ComputeType(StrEnum):
@@ -20,10 +24,8 @@ class ComputeType(StrEnum):
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The float model (.onnx).")],
-    result: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Where to write the smaller model; may be IN.")
-    ],
+    source: SourceArgument,
+    result: ResultArgument,
     bits: Annotated[int, typer.Option(metavar="BITS", help="Bits of one weight: 4 or 8.")] = 4,
     block: Annotated[
         int,
@@ -50,21 +52,8 @@ def command(
     tables: Annotated[
         bool, typer.Option(help="Store tables of embeddings in the same way.")
     ] = True,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE", help="Leave this node in float (repeatable; * and ? match)."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="D",
-            help="Calibration samples, to round weights so that they make up for each other's "
-            "errors: an .npz with one array for each input, or PACKAGE.MODULE:FUNCTION, or "
-            "FILE.py:FUNCTION.",
-        ),
-    ] = None,
+    exclude: ExcludeOption = None,
+    data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Store large matrices and tables as integers of 4 or 8 bits; activations stay in float.
@@ -74,10 +63,7 @@ def command(
 
     Example: trimton quantize-weights model.onnx small.onnx --bits 4 --block 32
     """
-    from trimton.plugin.cli.transform import finish
-    from trimton.plugin.samples import load_samples
-    from trimton.transforms.graph.inputs import input_specs
-    from trimton.transforms.graph.load import load_model
+    from trimton.plugin.cli.transform import run
     from trimton.transforms.quantize.weight_only import WeightOnlySettings, quantize_weights
 
     settings = WeightOnlySettings(
@@ -88,14 +74,11 @@ def command(
         tables=tables,
         exclude=tuple(exclude or ()),
     )
-    model = load_model(source)
-    samples = None if data is None else load_samples(data, input_specs(model))
-    with progress() as shown:
-        shown.add_task("storing weights in blocks", total=None)
-        try:
-            made, report = quantize_weights(
-                model, settings, None if samples is None else samples.inputs
-            )
-        except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{source}: {error}") from error
-    finish(made, report, result, json)
+    run(
+        source,
+        result,
+        lambda model, inputs: quantize_weights(model, settings, inputs),
+        data=data,
+        doing="storing weights in blocks",
+        json=json,
+    )

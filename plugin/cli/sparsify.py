@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trimton.core.errors import UnsupportedModelError
-from trimton.plugin.cli.output import JsonOption, progress
+from trimton.plugin.cli.output import JsonOption
+from trimton.plugin.cli.transform_options import (
+    DataOption,
+    ExcludeOption,
+    ResultArgument,
+    SourceArgument,
+)
 
 
 class Method(StrEnum):
@@ -21,10 +25,8 @@ class Method(StrEnum):
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="The float model (.onnx).")],
-    result: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Where to write the sparse model; may be IN.")
-    ],
+    source: SourceArgument,
+    result: ResultArgument,
     pattern: Annotated[
         str | None,
         typer.Option(
@@ -49,20 +51,8 @@ def command(
             "changed to make up for them. The last two need --data."
         ),
     ] = Method.COMPENSATED,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE", help="Leave this node dense (repeatable; * and ? match)."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            "-d",
-            metavar="D",
-            help="Calibration samples: an .npz with one array for each input, or "
-            "PACKAGE.MODULE:FUNCTION, or FILE.py:FUNCTION.",
-        ),
-    ] = None,
+    exclude: ExcludeOption = None,
+    data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Set weights to zero, so that the model is smaller wherever it is stored compressed.
@@ -73,21 +63,17 @@ def command(
 
     Example: trimton sparsify model.onnx sparse.onnx --pattern 2:4 --data calibration.npz
     """
-    from trimton.plugin.cli.transform import finish
-    from trimton.plugin.samples import load_samples
-    from trimton.transforms.graph.inputs import input_specs
-    from trimton.transforms.graph.load import load_model
+    from trimton.plugin.cli.transform import run
     from trimton.transforms.sparsify import SparsifySettings, sparsify
 
     settings = SparsifySettings(
         pattern=pattern, ratio=ratio, method=method.value, exclude=tuple(exclude or ())
     )
-    model = load_model(source)
-    samples = None if data is None else load_samples(data, input_specs(model))
-    with progress() as shown:
-        shown.add_task("choosing weights", total=None)
-        try:
-            sparse, report = sparsify(model, settings, None if samples is None else samples.inputs)
-        except UnsupportedModelError as error:
-            raise UnsupportedModelError(f"{source}: {error}") from error
-    finish(sparse, report, result, json)
+    run(
+        source,
+        result,
+        lambda model, inputs: sparsify(model, settings, inputs),
+        data=data,
+        doing="choosing weights",
+        json=json,
+    )
