@@ -40,8 +40,8 @@ class ModelOverview:
     @property
     def last_change(self) -> Change | None:
         """What put the served versions into service; None where the journal does not know."""
-        moved = [c for c in self.changes if c.phase in ("committed", "confirmed")]
-        return next((c for c in reversed(moved) if c.before != c.after), None)
+        moved = (c for c in reversed(self.changes) if c.is_done and c.before != c.after)
+        return next(moved, None)
 
 
 def overview(

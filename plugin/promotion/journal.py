@@ -49,6 +49,11 @@ class Change(BaseModel):
     details: dict[str, Any] = {}
     phase: Phase = "begun"
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it came into force."""
+        return self.phase in ("committed", "confirmed")
+
 
 class Journal:
     """The journal of the repository in the folder ``repository``."""
@@ -164,7 +169,7 @@ class History:
         """Replay ``changes``, in their order."""
         standing: list[Change] = []
         withdrawn: list[tuple[Change, Change]] = []
-        done = [c for c in changes if c.phase in ("committed", "confirmed")]
+        done = [c for c in changes if c.is_done]
         undone = {c.details.get("undoes"): c for c in done if c.action == "undo"}
         for change in done:
             if change.id in undone:

@@ -195,8 +195,11 @@ class _Change:
     def _install(self, model: RepositoryModel) -> tuple[RepositoryModel, int]:
         """A version with the candidate's bytes: one that a killed promotion left, or a new one."""
         newest = model.latest()
+        changes = self.journal.changes(model.name)
+        once_served = {v for c in changes if c.is_done for v in (*c.before, *c.after)}
         served = served_versions(model.config, model.versions)
-        if newest not in served and model.version_digest(newest) == self.candidate.digest:
+        is_left = newest not in (*once_served, *served)
+        if is_left and model.version_digest(newest) == self.candidate.digest:
             return model, newest
         return install_version(model, self.candidate.folder, digest=self.candidate.digest)
 

@@ -19,7 +19,7 @@ from trimton.perf.targets.address import Address
 from trimton.perf.targets.endpoint import Endpoint
 from trimton.perf.targets.tensors import Array
 from trimton.plugin.recorded import Recorded, as_text
-from trimton.plugin.server.control import ControlClient
+from trimton.plugin.server.control import ControlClient, one_sentence
 
 DEFAULT_TOLERANCE = 0.02
 _POLL_S = 0.05
@@ -68,14 +68,30 @@ class RunningServer:
         return True
 
     def wait_until_served(self, model: str, versions: Sequence[int]) -> bool:
-        """Whether all ``versions`` of ``model`` are ready within the time limit."""
-        deadline = time.monotonic() + self.timeout_s
+        """Whether all ``versions`` of ``model`` are ready within the time limit.
+
+        Raises InputError as soon as the server says that it cannot load one of them.
+        """
+        started = time.monotonic()
         with self._endpoint() as endpoint:
             while not all(endpoint.is_version_ready(model, str(v)) for v in versions):
-                if time.monotonic() >= deadline:
+                self._raise_load_error(model, versions)
+                if time.monotonic() >= started + self.timeout_s:
                     return False
                 time.sleep(_POLL_S)
         return True
+
+    def _raise_load_error(self, model: str, versions: Sequence[int]) -> None:
+        """A server in mode poll tells in its index alone that it could not load a version."""
+        wanted = set(map(str, versions))
+        for entry in self._control().index():
+            if entry["name"] == model and entry.get("version") in wanted:
+                reason = entry.get("reason", "")
+                if entry.get("state") == "UNAVAILABLE" and reason not in ("", "unloaded"):
+                    raise InputError(
+                        f"the server at {self.address}: version {entry['version']} of {model!r} "
+                        f"cannot be loaded: {one_sentence(reason)}"
+                    )
 
     def check_answers(
         self,

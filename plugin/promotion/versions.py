@@ -113,7 +113,7 @@ def install_version(
             file = aside / DEFAULT_MODEL_FILENAME
             if model.filename != file.name and file.exists():
                 file.rename(aside / model.filename)
-            shutil.copymode(model.folder, aside)
+            _open_like(model, aside)
             _flush_tree(aside)
             aside.rename(target)
         except BaseException:
@@ -158,6 +158,15 @@ def _copy_plain(source: Path, target: Path) -> None:
             _copy_plain(entry, below)
         else:
             shutil.copyfile(entry, target / entry.name)
+
+
+def _open_like(model: RepositoryModel, folder: Path) -> None:
+    """Let who may read the model's newest version read ``folder``, too: the server's user, say."""
+    mode = stat.S_IMODE((model.folder / str(model.latest())).stat().st_mode)
+    for parent, _, names in os.walk(folder):
+        os.chmod(parent, mode)
+        for name in names:
+            os.chmod(os.path.join(parent, name), mode & ~0o111)
 
 
 def _flush_tree(folder: Path) -> None:

@@ -151,7 +151,17 @@ def test_what_was_rolled_back_does_not_come_back_on_the_same_verdict(shop: Shop)
         promote(run, [shop.repository])
     promote(run, [shop.repository], PromotionTerms(force="was another fault"))
 
-    assert shop.served() == (2,)
+    assert shop.served() == (3,)
+
+
+def test_a_new_version_can_be_read_by_who_reads_the_others(shop: Shop) -> None:
+    (shop.model / "1").chmod(0o750)
+
+    promote(shop.run(), [shop.repository])
+
+    modes = [path.stat().st_mode & 0o777 for path in (shop.model / "2").rglob("*")]
+    assert (shop.model / "2").stat().st_mode & 0o777 == 0o750
+    assert modes == [0o640]
 
 
 def test_a_variant_that_changed_since_it_was_judged_is_refused(shop: Shop) -> None:
