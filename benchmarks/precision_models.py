@@ -136,6 +136,7 @@ MAKERS: Mapping[str, Maker] = {
         WeightOnlySettings(bits=4, block=32, symmetric=False, compute="float32")
     ),
     "  ONNX Runtime, products and tables": ort_blocks(4, 32),
+    "8 bits, others restored": blocks(WeightOnlySettings(bits=8, block=128, restore=True)),
     "float16, for a CPU": half(CastSettings("float16")),
     "float16, for a GPU": half(CastSettings("float16", target="gpu")),
     "  ONNX Runtime, float16": ort_float16,

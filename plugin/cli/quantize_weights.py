@@ -52,6 +52,14 @@ def command(
     tables: Annotated[
         bool, typer.Option(help="Store tables of embeddings in the same way.")
     ] = True,
+    restore: Annotated[
+        bool,
+        typer.Option(
+            "--restore",
+            help="Store weights of convolutions and recurrent layers in 8 bits, too; they are "
+            "float32 again once the model is loaded, so only the file is smaller.",
+        ),
+    ] = False,
     exclude: ExcludeOption = None,
     data: DataOption = None,
     json: JsonOption = False,
@@ -59,7 +67,7 @@ def command(
     """Store large matrices and tables as integers of 4 or 8 bits; activations stay in float.
 
     Matrix products become MatMulNBits, look-ups in tables GatherBlockQuantized, operators of ONNX
-    Runtime. Convolutions and recurrent layers have no such kernels and stay as they are.
+    Runtime. Convolutions and recurrent layers have no such kernels: see --restore.
 
     Example: trimton quantize-weights model.onnx small.onnx --bits 4 --block 32
     """
@@ -72,6 +80,7 @@ def command(
         symmetric=symmetric,
         compute=compute.value,
         tables=tables,
+        restore=restore,
         exclude=tuple(exclude or ()),
     )
     run(

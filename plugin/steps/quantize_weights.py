@@ -27,6 +27,11 @@ class QuantizeWeightsStep(Step):
         "int8", description="int8: kernels may round what they read to 8 bits; float32: must not."
     )
     tables: bool = Field(True, description="Store tables of embeddings in the same way.")
+    restore: bool = Field(
+        False,
+        description="Store weights of convolutions and recurrent layers in 8 bits, too; they are "
+        "float32 again once the model is loaded.",
+    )
     exclude: list[str] = Field(
         default_factory=list, description="Nodes that stay in float; * and ? match."
     )

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Editor, replace_value
-from trimton.transforms.quantize.dynamic.integers import IntegerRows
+from trimton.transforms.quantize.integer_rows import IntegerRows
 from trimton.transforms.quantize.products import Product
 
 _Quantised = tuple[ir.Value, ir.Value, ir.Value]

@@ -20,10 +20,10 @@ from trimton.transforms.graph.names import matches, require_names
 from trimton.transforms.graph.outcome import measured_difference
 from trimton.transforms.graph.quantised import require_float
 from trimton.transforms.graph.unread import remove_unread
-from trimton.transforms.quantize.dynamic.integers import IntegerRows, integer_rows
 from trimton.transforms.quantize.dynamic.products import ProductWriter
 from trimton.transforms.quantize.dynamic.recurrent import Lstm, find_lstms, write_lstm
 from trimton.transforms.quantize.dynamic.settings import DynamicSettings
+from trimton.transforms.quantize.integer_rows import IntegerRows, integer_rows
 from trimton.transforms.quantize.prepare import prepare
 from trimton.transforms.quantize.products import Product, Table, find_sites
 from trimton.transforms.quantize.targets import Target, target_named

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array, Editor, constant, constant_array, input_at
 from trimton.transforms.graph.fold import fold_node
-from trimton.transforms.quantize.dynamic.integers import IntegerRows
+from trimton.transforms.quantize.integer_rows import IntegerRows
 from trimton.transforms.quantize.products import LEAST_NUMBERS, name_of
 from trimton.transforms.report import Skipped
 

@@ -23,6 +23,12 @@ from trimton.transforms.quantize.products import Found, Product, Site, Table, fi
 from trimton.transforms.quantize.weight_only.blocks import BlockFormat, Blocks, closest_blocks
 from trimton.transforms.quantize.weight_only.compensation import compensated_blocks, output_loss
 from trimton.transforms.quantize.weight_only.evidence import input_moments
+from trimton.transforms.quantize.weight_only.restored import (
+    Restorable,
+    Restored,
+    find_restorable,
+    write_restored,
+)
 from trimton.transforms.quantize.weight_only.settings import WeightOnlySettings
 from trimton.transforms.quantize.weight_only.write import Writer
 from trimton.transforms.report import Skipped, Step, TransformReport
@@ -65,16 +71,20 @@ def quantize_weights(
     require_float(model)
     work, raised = prepare(model)
     require_names(work, chosen.exclude)
-    found = find_sites(work, _NO_KERNEL)
+    found = find_sites(work, {} if chosen.restore else _NO_KERNEL)
     sites, skipped = _kept(found, chosen)
-    if not sites:
+    others, no_others = _restorable(work, chosen)
+    skipped = (*skipped, *no_others)
+    if not sites and not others:
         raise UnsupportedModelError(_nothing(skipped))
     stored = [_stored(site, chosen.form) for site in sites]
     if samples is not None:
         stored = _compensated(work, stored, samples, chosen.form)
-    writer = Writer(Editor(work), chosen.form, chosen.compute)
+    editor = Editor(work)
+    writer = Writer(editor, chosen.form, chosen.compute)
     for one in stored:
         writer.write(one.site, one.blocks)
+    restored = [write_restored(one, editor) for one in others]
     remove_unread(work)
     difference, unmeasured = measured_difference(model, work, samples)
     return work, TransformReport(
@@ -83,7 +93,7 @@ def quantize_weights(
         before=model_cost(model),
         after=model_cost(work),
         max_relative_difference=difference,
-        steps=(*raised, *_steps(stored, chosen)),
+        steps=(*raised, *_steps(stored, chosen), *_restored_step(restored)),
         skipped=(*skipped, *unmeasured),
     )
 
@@ -96,6 +106,24 @@ def _kept(
     reasons = {site.name: _why_not(site, settings) for site in sites}
     kept = tuple(site for site in sites if reasons[site.name] is None)
     return kept, (*found.skipped, *(Skipped(name, why) for name, why in reasons.items() if why))
+
+
+def _restorable(
+    work: ir.Model, settings: WeightOnlySettings
+) -> tuple[list[Restorable], tuple[Skipped, ...]]:
+    """The weights without a kernel that are stored as integers all the same, if asked for."""
+    if not settings.restore:
+        return [], ()
+    found, skipped = find_restorable(work)
+    kept: list[Restorable] = []
+    excluded: list[Skipped] = []
+    for one in found:
+        readers = [node.name or "" for node, _ in one.value.uses()]
+        if any(matches(name, settings.exclude) for name in readers):
+            excluded.append(Skipped(", ".join(readers), "excluded by name"))
+        else:
+            kept.append(one)
+    return kept, (*skipped, *excluded)
 
 
 def _why_not(site: Site, settings: WeightOnlySettings) -> str | None:
@@ -161,6 +189,14 @@ def _steps(stored: Sequence[_Stored], settings: WeightOnlySettings) -> tuple[Ste
     )
 
 
+def _restored_step(restored: Sequence[Restored]) -> tuple[Step, ...]:
+    if not restored:
+        return ()
+    what = "weights stored as 8-bit integers that are float32 again once the model is loaded"
+    nodes = [{"name": one.name, "sqnr_db": _decibels(one.noise, one.signal)} for one in restored]
+    return (Step("restored", what, len(restored), {"bits": 8, "weights": nodes}),)
+
+
 def _gain(stored: Sequence[_Stored]) -> str:
     gains = [one.gain for one in stored if one.gain is not None]
     if not gains:
@@ -169,11 +205,18 @@ def _gain(stored: Sequence[_Stored]) -> str:
 
 
 def _detail(one: _Stored) -> dict[str, object]:
-    """``sqnr_db`` is that of the weights alone, None where they are kept exactly."""
     noise = float(np.square(one.blocks.dequantised() - one.rows, dtype=np.float64).sum())
     signal = float(np.square(one.rows, dtype=np.float64).sum())
-    sqnr_db = 10 * np.log10(signal / noise) if noise > 0 and signal > 0 else None
-    return {"name": one.site.name, "sqnr_db": sqnr_db, "output_error_left": one.gain}
+    return {
+        "name": one.site.name,
+        "sqnr_db": _decibels(noise, signal),
+        "output_error_left": one.gain,
+    }
+
+
+def _decibels(noise: float, signal: float) -> float | None:
+    """Signal to noise of weights; None where they are kept exactly."""
+    return float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else None
 
 
 def _nothing(skipped: Sequence[Skipped]) -> str:

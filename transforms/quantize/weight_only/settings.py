@@ -19,8 +19,9 @@ class WeightOnlySettings:
     ``bits`` (one of BITS) of each weight, ``block`` (one of BLOCKS) neighbours with one scale.
     ``symmetric`` stores no zero points. ``compute`` (one of COMPUTE_TYPES) is what the kernels
     multiply in: "int8" lets them round each block of what they read to 8 bits, "float32" does
-    not. ``tables`` stores the tables of embeddings in the same way, ``exclude`` are patterns
-    (``*``, ``?``) of names of nodes that stay in float.
+    not. ``tables`` stores the tables of embeddings in the same way. ``restore`` stores the weights
+    of convolutions and recurrent layers in 8 bits, too, which are float32 again once the model is
+    loaded. ``exclude`` are patterns (``*``, ``?``) of names of nodes that stay in float.
     Raises InputError for a value that is not one of these.
     """
 
@@ -29,6 +30,7 @@ class WeightOnlySettings:
     symmetric: bool = True
     compute: str = "int8"
     tables: bool = True
+    restore: bool = False
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

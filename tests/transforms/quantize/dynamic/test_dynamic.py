@@ -16,7 +16,7 @@ from trimton.core.errors import InputError, UnsupportedModelError
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.session import open_session, run
 from trimton.transforms.quantize.dynamic import DynamicSettings, quantize_dynamic
-from trimton.transforms.quantize.dynamic.integers import integer_rows
+from trimton.transforms.quantize.integer_rows import integer_rows
 from trimton.transforms.quantize.weights.pairs import saturating_pairs
 
 VNNI = DynamicSettings(target="avx512_vnni")

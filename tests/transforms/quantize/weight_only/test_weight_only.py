@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from trimton.core.errors import InputError, UnsupportedModelError
@@ -28,6 +31,16 @@ def normal(*shape: int, seed: int = 0) -> Array:
 
 def outputs(model: ir.Model, **feeds: Array) -> list[Any]:
     return list(run(open_session(model, optimise=True), feeds).values())
+
+
+def optimised(model: ir.Model, folder: Path) -> list[str]:
+    """The operators that the runtime makes of ``model``."""
+    ir.save(model, folder / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(folder / "model.onnx", options)
+    return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
 
 
 def operators(model: ir.Model) -> list[str]:
@@ -249,3 +262,75 @@ def test_an_exclusion_of_nothing_is_an_error(make_model: Any) -> None:
     )
     with pytest.raises(InputError, match="exclusion 'nowhere': no node has this name"):
         quantize_weights(model, WeightOnlySettings(exclude=("nowhere",)))
+
+
+RESTORED = {
+    "convolution": (
+        "g (float[N,16,8,8] x, float[32,16,3,3] w) => (float[N,32,6,6] y) { y = Conv(x, w) }",
+        (32, 16, 3, 3),
+        (1, 2, 3),
+    ),
+    "transposed convolution": (
+        (
+            "g (float[N,16,8,8] x, float[16,32,3,3] w) => (float[N,32,10,10] y)"
+            "{ y = ConvTranspose(x, w) }"
+        ),
+        (16, 32, 3, 3),
+        (0, 2, 3),
+    ),
+    "recurrent layer": (
+        (
+            "g (float[5,N,24] x, float[1,128,24] w, float[1,128,32] r) => (float[5,1,N,32] y)"
+            "{ y = LSTM<hidden_size=32>(x, w, r) }"
+        ),
+        (1, 128, 24),
+        (2,),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RESTORED)
+def test_restored_weights_are_within_half_a_step_and_gone_once_loaded(
+    make_model: Any, tmp_path: Path, kind: str
+) -> None:
+    graph, shape, summed = RESTORED[kind]
+    weight = 0.1 * normal(*shape)
+    weights = {"w": weight} | ({"r": 0.1 * normal(1, 128, 32)} if "LSTM" in graph else {})
+    model = make_model(graph, **weights)
+
+    made, report = quantize_weights(model, WeightOnlySettings(restore=True))
+
+    integers = made.graph.initializers["w_quantized"].const_value
+    scale = made.graph.initializers["w_scale"].const_value
+    assert integers is not None
+    assert scale is not None
+    steps = scale.numpy()
+    assert steps.shape == tuple(1 if axis in summed else n for axis, n in enumerate(shape))
+    restored = integers.numpy() * steps
+    # Scales of least squared error may cut off the largest weights.
+    is_inside = np.abs(integers.numpy()) < 127
+    assert (np.abs(restored - weight) <= 0.501 * steps)[is_inside].all()
+    assert is_inside.mean() > 0.95
+    assert report.after.size_bytes < 0.4 * report.before.size_bytes
+    assert optimised(made, tmp_path) == optimised(model, tmp_path)
+
+
+def test_weights_that_something_else_reads_or_that_are_excluded_are_not_restored(
+    make_model: Any,
+) -> None:
+    model = make_model(
+        "g (float[N,16,8,8] x, float[32,16,3,3] w, float[32,16,3,3] v, float[4,16,3,3] s)"
+        "=> (float[N,32,6,6] y, float[N,32,6,6] z, float[N,4,6,6] u, float[N,32,6,6] q) {"
+        "y = Conv(x, w) z = Conv(x, v) u = Conv(x, s) q = Conv(x, v) }",
+        w=normal(32, 16, 3, 3),
+        v=normal(32, 16, 3, 3, seed=1),
+        s=normal(4, 16, 3, 3, seed=2),
+    )
+
+    made, report = quantize_weights(model, WeightOnlySettings(restore=True, exclude=("n0",)))
+
+    assert operators(made).count("Cast") == 1
+    assert {(one.what, one.why) for one in report.skipped} == {
+        ("n0", "excluded by name"),
+        ("n2", "its weight is small (fewer than 1024 numbers)"),
+    }
