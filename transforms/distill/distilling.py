@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.distill.account import left_out, trained_step
 from trimton.transforms.distill.augment import Augmentation
 from trimton.transforms.distill.batches import Batch
@@ -18,6 +19,7 @@ from trimton.transforms.distill.objective import quality
 from trimton.transforms.distill.preparing import Course, prepare
 from trimton.transforms.distill.runtime import repeatable
 from trimton.transforms.distill.settings import DistillSettings
+from trimton.transforms.distill.straight_through import trainable_form
 from trimton.transforms.distill.teacher import Answers
 from trimton.transforms.distill.trainer import Trainer, TrainingProgress
 from trimton.transforms.graph.cost import model_cost
@@ -68,19 +70,27 @@ def distill(
 def _trained(
     student: ir.Model, course: Course, settings: DistillSettings, heard: Listeners
 ) -> tuple[ir.Model, Ledger]:
-    """``student`` with the best weights that were found, and how the training went."""
+    """``student`` with the best weights that were found, and how the training went.
+
+    Raises UnsupportedModelError where it has no weight that could be trained.
+    """
+    form = trainable_form(student)
     lessons, objective = course.lessons, course.objective
     learns_statistics = settings.batch_norm == "train" and lessons.batch > 1
     with repeatable(course.threads):
         module = OnnxModule(
-            student,
+            form.model,
             batch_norm="train" if learns_statistics else "frozen",
             check=_inputs_of(student, lessons.held_out[: lessons.smallest]),
             outputs=objective.wanted,
         )
+        if not any(True for _ in module.parameters()):
+            raise UnsupportedModelError(
+                "it has no weights of floating point or in 8 bits to train."
+            )
         ledger = Trainer(module, objective, lessons, settings, course.state, heard.training).run()
         module.load_state_dict(ledger.best)
-        return module.to_onnx(), ledger
+        return form.stored(module.to_onnx(), student), ledger
 
 
 def _better_one(

@@ -20,11 +20,17 @@ class Taps:
     """Runs the part of ``model`` that the values ``names`` depend on.
 
     ``threads`` compute one operator (None: as many as there are cores); calls may come from
-    several threads at once. Raises UnsupportedModelError where ONNX Runtime cannot run the model.
+    several threads at once. Without ``optimise`` every node is computed by itself, as it stands.
+    Raises UnsupportedModelError where ONNX Runtime cannot run the model.
     """
 
     def __init__(
-        self, model: ir.Model, names: Iterable[str], *, threads: int | None = None
+        self,
+        model: ir.Model,
+        names: Iterable[str],
+        *,
+        threads: int | None = None,
+        optimise: bool = True,
     ) -> None:
         self._names = tuple(dict.fromkeys(names))
         if custom := custom_operators(model):
@@ -32,7 +38,7 @@ class Taps:
         part = _part(model, set(self._names))
         try:
             session = (
-                open_session(part, optimise=True, threads=threads) if len(part.graph) else None
+                open_session(part, optimise=optimise, threads=threads) if len(part.graph) else None
             )
         except ORT_ERRORS as error:
             raise UnsupportedModelError(

@@ -39,10 +39,12 @@ _MOVEMENT = frozenset(
     {
         "Cast",
         "Concat",
+        "DequantizeLinear",
         "Dropout",
         "Expand",
         "Flatten",
         "Identity",
+        "QuantizeLinear",
         "Reshape",
         "Slice",
         "Split",
@@ -119,7 +121,7 @@ def _is_statistic(value: ir.Value) -> bool:
 
 
 def _final_uses(values: Iterable[ir.Value]) -> Iterator[tuple[ir.Node, int]]:
-    """The uses of ``values``, seen through nodes that only move elements."""
+    """The uses of ``values``, seen through nodes that only move or round elements."""
     pending, seen = list(values), set[ir.Value]()
     while pending:
         value = pending.pop()
