@@ -13,6 +13,7 @@ setup(
         "trimton.plugin": ["py.typed", "recipe.schema.json", "policy.schema.json"],
         "trimton.plugin.agent": ["*.c", "*.h"],
         "trimton.plugin.backends": ["onnxruntime/model.py"],
+        "trimton.plugin.hooks": ["*/*.yaml", "*/*.yml"],
         "trimton.plugin.server": ["*.txt"],
         "trimton.perf.report": ["*.html.j2", "*.md.j2", "*.css", "*.js"],
     },

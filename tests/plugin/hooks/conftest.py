@@ -12,9 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from trimton.perf.results import Interval
 from trimton.perf.verdict import Check, CheckOutcome, VariantVerdict, Verdict
+from trimton.plugin import hooks as hooks_package
 from trimton.plugin.run_directory import VERDICT_NAME
 
 TOKEN = "t0ken-" * 8
@@ -129,3 +131,13 @@ def hooks(shared_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         finally:
             process.terminate()
             assert process.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="session")
+def resources() -> dict[str, dict[str, Any]]:
+    """Every resource of the files for clusters, by file and kind."""
+    return {
+        f"{path.parent.name}/{path.name}: {document['kind']}": document
+        for path in sorted(Path(hooks_package.__file__).parent.glob("*/*.yaml"))
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def working_model(products: int, note: str = "") -> onnx.ModelProto:
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", WIDTH])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", WIDTH])],
         [
-            numpy_helper.from_array(np.int64(products), "count"),
+            numpy_helper.from_array(np.array(products, np.int64), "count"),
             numpy_helper.from_array(identity, "start"),
             numpy_helper.from_array(rotation.astype(np.float32), "turn"),
             numpy_helper.from_array(rotation.T.astype(np.float32).copy(), "back"),
@@ -104,6 +105,8 @@ class Site:
         onnx.save(working_model(products, note=name), variant / "model.onnx")
         x = np.random.default_rng(1).normal(size=(8, WIDTH)).astype(np.float32)
         write_recorded(run / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": x})
+        stage = {"result": {"config": {"backend": "onnxruntime", "max_batch_size": 8}}}
+        write_text(run / "stages" / "serve-baseline.json", json.dumps(stage))
         model = Repository(self.repository).model("net")
         verdict = Verdict(
             model="net",
