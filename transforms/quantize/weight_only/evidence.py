@@ -14,6 +14,8 @@ from trimton.transforms.quantize.products import Product
 
 # Values that are tapped in one run: those of one batch are in memory at once.
 _TAPPED_AT_ONCE = 8
+# Rows of one batch that take part, at even distances: more say little more about the moments.
+_MOST_ROWS = 2048
 # The moments of more terms than these are too large to hold and to invert.
 MOST_TERMS = 5120
 
@@ -21,7 +23,7 @@ MOST_TERMS = 5120
 def input_moments(
     model: ir.Model, products: Sequence[Product], samples: Mapping[str, Array]
 ) -> Iterator[tuple[Product, Array]]:
-    """Each of ``products`` that stands in the main graph, with the sum of x x' over the rows x
+    """Each of ``products`` that stands in the main graph, with the sum of x x' over rows x
     that it reads, float64 [terms, terms].
 
     Raises InputError where the model cannot be run on ``samples``.
@@ -46,7 +48,8 @@ def _grams(model: ir.Model, names: Sequence[str], samples: Mapping[str, Array]) 
     grams: dict[str, Array] = {}
     for feed in feeds(model, samples):
         for name, values in taps(feed).items():
-            rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
+            rows = values.reshape(-1, values.shape[-1])
+            rows = rows[:: -(-len(rows) // _MOST_ROWS)].astype(np.float64)
             gram = rows.T @ rows
             grams[name] = grams[name] + gram if name in grams else gram
     return grams
