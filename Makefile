@@ -72,8 +72,9 @@ bench-quantize: setup ## Quantised models beside those of other tools; what cali
 	@for name in quantize_models quantize_calibration; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-bench-distill: setup ## Students of fashion_resnet beside Torch-Pruning's (two hours)
-	$(BIN)/python benchmarks/distill_models.py
+bench-distill: setup ## Students beside those of Torch-Pruning, of real models, in few bits (three hours)
+	@for name in distill_models distill_real_models distill_quantised; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## Remove what make created here (not the server in the user's cache)
 	rm -rf $(VENV) build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
