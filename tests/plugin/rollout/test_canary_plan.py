@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trimton.core.errors import InputError
+from trimton.plugin.cli.main import main
 from trimton.plugin.rollout.canary import window_s
 from trimton.plugin.rollout.plan import CanaryPlan, parse_hold, parse_shares
 
@@ -51,3 +52,24 @@ def test_plans_that_make_no_sense_are_refused(
 
 def test_a_window_holds_some_requests_within_its_limits() -> None:
     assert [window_s(rate) for rate in (0.1, 10, 1000)] == [10, 2.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--canary", "5,25"], "rise to 100"),
+        (["--canary", "100", "--hold", "60"], "60s, 5m or 1h"),
+        (["--canary", "100", "--rate", "0"], "--rate"),
+        (["--rate", "10"], "give --canary"),
+    ],
+)
+def test_the_command_refuses_a_wrong_canary_before_it_reads_anything(
+    capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["promote", "/no/such/run", *options])
+
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
