@@ -15,6 +15,7 @@ import onnx_ir as ir
 from trimton.transforms.graph.edit import Array, constant, constant_array, input_at
 from trimton.transforms.report import Skipped
 
+_FUSED = "an operator outside the ONNX standard; take the model from before it was fused"
 # Fewer numbers than these weigh less than what a node and its scales add.
 LEAST_NUMBERS = 4096
 
@@ -111,6 +112,8 @@ def find_sites(model: ir.Model, no_kernel: Mapping[str, str]) -> Found:
                 skipped.append(Skipped(name_of(node), site))
         elif not node.domain and node.op_type in no_kernel:
             skipped.append(Skipped(name_of(node), no_kernel[node.op_type]))
+        elif node.domain and any(_is_large(constant(value)) for value in node.inputs):
+            skipped.append(Skipped(name_of(node), _FUSED))
     alone = [site for site in found if not (reader := _other_reader(site, found))]
     skipped += [
         Skipped(site.name, f"{reader} reads its weight, too, which would be stored twice")
@@ -191,12 +194,16 @@ def _table(node: ir.Node) -> Table | str:
     """A Gather of anything but a large constant of floats is none, and needs no reason."""
     weight = node.inputs[0]
     tensor = constant(weight)
-    is_floats = tensor is not None and tensor.dtype == ir.DataType.FLOAT
-    if weight is None or tensor is None or not is_floats or tensor.size < LEAST_NUMBERS:
+    if weight is None or tensor is None or not _is_large(tensor):
         return ""
     if len(tensor.shape) != 2 or node.attributes.get_int("axis", 0) not in (0, -2):
         return "it looks up no rows of a table of 2 axes"
     return Table(node, weight)
+
+
+def _is_large(tensor: ir.TensorProtocol | None) -> bool:
+    """Whether ``tensor`` holds floats that are worth fewer bits."""
+    return tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.size >= LEAST_NUMBERS
 
 
 _RULES: Mapping[str, Callable[[ir.Node], Site | str]] = {

@@ -163,6 +163,7 @@ LEFT_ALONE = {
         "s = Constant<value_ints=[1,1,64,64]>() a = Reshape(x, s) b = Reshape(w, s)"
         "c = Conv(a, b) q = Constant<value_ints=[1,1]>() y = Reshape(c, q)"
     ),
+    "take the model from before it was fused": "y = com.microsoft.FusedMatMul(x, w)",
     "excluded by name": "y = MatMul(x, w)",
 }
 
@@ -172,6 +173,7 @@ def test_what_stays_in_float_has_a_reason(make_model: Any, why: str) -> None:
     model = make_model(
         "g (float[64,64] x, float[64,64] w, float[64,16] small, float[64,64] v)"
         f"=> (float[A,B] y, float[64,64] z) {{ {LEFT_ALONE[why]} z = MatMul(x, v) }}",
+        domains=', "com.microsoft" : 1',
         w=normal(64, 64),
         small=normal(64, 16),
         v=normal(64, 64),
