@@ -5,7 +5,10 @@ turn, `trimton promote` and `trimton rollback` run as processes of their own bes
 versions multiply by other factors, so that every answer tells which one gave it. A request fails
 if it is refused, breaks off, or is answered by neither.
 
-    python benchmarks/promotion_under_load.py [ROUNDS]
+    python benchmarks/promotion_under_load.py [ROUNDS] [http|grpc]
+
+Told over its HTTP port, a Triton makes other clients of HTTP wait while it loads; the second
+argument compares (default: grpc).
 """
 
 from __future__ import annotations
@@ -96,6 +99,7 @@ def changes(folder: Path, rounds: int, url: str) -> Iterator[tuple[str, Callable
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    over_grpc = sys.argv[2:] != ["http"]
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -105,7 +109,9 @@ def main() -> None:
             load = Load(server.http_url)
             clients = load.start()
             time.sleep(QUIET_S)
-            for kind, arguments in changes(folder, rounds, server.http_url):
+            grpc_port = server.grpc_url.rpartition(":")[2]
+            address = f"{server.http_url},{grpc_port}" if over_grpc else server.http_url
+            for kind, arguments in changes(folder, rounds, address):
                 command = arguments()
                 load.phase, started = kind, time.monotonic()
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -19,9 +19,9 @@ ServerOption = Annotated[
     list[str] | None,
     typer.Option(
         "--server",
-        metavar="HOST:PORT",
-        help="HTTP address of a server of the repository, to be told and asked (can be given "
-        "several times).",
+        metavar="HOST:PORT[,GRPC_PORT]",
+        help="A server of the repository, to be told and asked (can be given several times). Over "
+        "its HTTP port alone, other clients of HTTP wait while it loads.",
     ),
 ]
 TimeoutOption = Annotated[
@@ -103,7 +103,7 @@ def command(
     that is named is told to load, waited for, and asked what the run asked; if it objects, what
     served before is put back. A kill at any instant leaves the old state or the new one.
 
-    Example: trimton promote runs/net-20260101-120000 --server localhost:8000
+    Example: trimton promote runs/net-20260101-120000 --server localhost:8000,8001
     """
     from trimton.core.errors import InputError
     from trimton.plugin.promotion.promote import PromotionTerms, promote

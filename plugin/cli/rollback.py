@@ -30,7 +30,7 @@ def command(
 
     No version is deleted. What was taken out of service is not promoted again on the same run.
 
-    Example: trimton rollback models net --server localhost:8000 --reason "slow at noon"
+    Example: trimton rollback models net --server localhost:8000,8001 --reason "slow at noon"
     """
     from trimton.plugin.promotion.rollback import RollbackTerms, roll_back
     from trimton.plugin.promotion.servers import RunningServer

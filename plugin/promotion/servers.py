@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from trimton.perf.targets.endpoint import Endpoint
 from trimton.perf.targets.tensors import Array
 from trimton.plugin.recorded import Recorded, as_text
 from trimton.plugin.server.control import ControlClient, one_sentence
+from trimton.plugin.server.grpc_control import is_live_over_grpc, load_over_grpc
 
 DEFAULT_TOLERANCE = 0.02
 _POLL_S = 0.05
@@ -36,22 +37,39 @@ class WrongAnswerError(TrimtonError):
 class RunningServer:
     """A server at ``address`` (``host:port`` of its HTTP port).
 
-    ``timeout_s`` is how long it may take to load a model, or to look by itself.
+    ``timeout_s`` is how long it may take to load a model, or to look by itself. With
+    ``grpc_address`` it is told to load over gRPC, which does not make clients of HTTP wait.
     """
 
     address: str
     timeout_s: float = 120.0
+    grpc_address: str | None = None
 
     @classmethod
     def parse(cls, text: str, timeout_s: float = 120.0) -> RunningServer:
-        """From ``host``, ``host:port`` or ``http://host:port``; InputError for anything else."""
-        return cls(str(Address.parse(text)), timeout_s)
+        """From ``host:port`` of HTTP, and behind a comma the gRPC port: ``host:8000,8001``.
+
+        Raises InputError for anything else.
+        """
+        http, comma, grpc_port = text.partition(",")
+        address = Address.parse(http)
+        if not comma:
+            return cls(str(address), timeout_s)
+        if not grpc_port.isdecimal() or not 0 < int(grpc_port) < 1 << 16:
+            raise InputError(
+                f"{text!r} is no server address; give HOST:PORT or HOST:PORT,GRPC_PORT."
+            )
+        return cls(str(address), timeout_s, str(replace(address, port=int(grpc_port))))
 
     def require_live(self) -> None:
-        """InfrastructureError unless it answers."""
+        """InfrastructureError unless it answers, on all ports that are named."""
         if not self._control().is_live():
             raise InfrastructureError(
                 f"the server at {self.address} does not answer; nothing was changed."
+            )
+        if self.grpc_address is not None and not is_live_over_grpc(self.grpc_address):
+            raise InfrastructureError(
+                f"no server speaks gRPC at {self.grpc_address}; nothing was changed."
             )
 
     def load(self, model: str) -> bool:
@@ -60,7 +78,10 @@ class RunningServer:
         Returns when it is loaded. Raises InputError with the server's reason.
         """
         try:
-            self._control().load(model)
+            if self.grpc_address is not None:
+                load_over_grpc(self.grpc_address, model, self.timeout_s)
+            else:
+                self._control().load(model)
         except InputError as error:
             if _NOT_EXPLICIT.search(str(error)):
                 return False

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 
-from trimton.core.errors import EXIT_FAIL, EXIT_INFRASTRUCTURE, InfrastructureError
+from trimton.core.errors import EXIT_FAIL, EXIT_INFRASTRUCTURE, InfrastructureError, InputError
 from trimton.plugin.promotion.confirm import RolledBackError
 from trimton.plugin.promotion.journal import Journal
 from trimton.plugin.promotion.promote import PromotionTerms, promote
@@ -39,8 +39,11 @@ def ready_versions(server: TritonServer) -> set[str]:
     return {e["version"] for e in server.control.index() if e.get("state") == "READY"}
 
 
-def terms(server: TritonServer, timeout_s: float = 60.0) -> PromotionTerms:
-    return PromotionTerms(servers=[RunningServer(server.http_url, timeout_s)])
+def terms(
+    server: TritonServer, timeout_s: float = 60.0, *, over_grpc: bool = False
+) -> PromotionTerms:
+    port = f",{server.grpc_url.rpartition(':')[2]}" if over_grpc else ""
+    return PromotionTerms(servers=[RunningServer.parse(f"{server.http_url}{port}", timeout_s)])
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +96,15 @@ def test_a_version_that_answers_differently_is_rolled_back(
     assert Journal(shop.repository).changes("net")[-1].action == "undo"
 
 
+@pytest.mark.parametrize("over_grpc", [False, True])
 def test_a_version_that_cannot_be_loaded_never_serves(
-    explicit: tuple[Shop, TritonServer],
+    explicit: tuple[Shop, TritonServer], over_grpc: bool
 ) -> None:
     shop, server = explicit
-    run = shop.run("broken", spoil=True)
+    run = shop.run(f"broken {over_grpc}", spoil=True)
 
-    with pytest.raises(RolledBackError, match="Version 1 was put back"):
-        promote(run, [shop.repository], terms(server))
+    with pytest.raises(RolledBackError, match=r"cannot be loaded: .* Version 1 was put back"):
+        promote(run, [shop.repository], terms(server, over_grpc=over_grpc))
 
     assert shop.served() == (1,)
     assert factor(server) == 2
@@ -116,7 +120,7 @@ def test_a_configuration_from_a_load_request_does_not_outlive_the_promotion(
         client.load_model("net", config=override)
         assert client.get_model_config("net").config.max_batch_size != 8
 
-        promote(run, [shop.repository], terms(server))
+        promote(run, [shop.repository], terms(server, over_grpc=True))
 
         assert client.get_model_config("net").config.max_batch_size == 8
     assert factor(server) == 5
@@ -148,6 +152,25 @@ def test_a_server_that_is_gone_stops_everything_before_it_begins(
 
     assert error.value.exit_code == EXIT_INFRASTRUCTURE
     assert content(shop.repository) == before
+
+
+def test_a_grpc_port_that_speaks_none_is_found_before_anything_begins(
+    explicit: tuple[Shop, TritonServer], shop: Shop
+) -> None:
+    _, server = explicit
+    port = server.metrics_url.rpartition(":")[2]
+    wrong = PromotionTerms(servers=[RunningServer.parse(f"{server.http_url},{port}")])
+
+    with pytest.raises(InfrastructureError, match="no server speaks gRPC at"):
+        promote(shop.run(), [shop.repository], wrong)
+
+
+@pytest.mark.parametrize(
+    "text", ["host:8000,", "host:8000,x", "host:8000,70000", "a,b,c", "ftp://x"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is no server address"):
+        RunningServer.parse(text)
 
 
 @pytest.mark.parametrize(("mode", "how"), [("poll", "looked"), ("none", "at_next_start")])
