@@ -47,3 +47,9 @@ def memberships(repository: Repository, model: str) -> tuple[Membership, ...]:
         versions = {int(s.model_version) for s in steps if s.model_name == model}
         found += [Membership(name, version) for version in sorted(versions)]
     return tuple(found)
+
+
+def insisted_versions(repository: Repository, model: str) -> dict[int, str]:
+    """The versions of ``model`` that ensembles insist on, each with the name of one that does."""
+    found = memberships(repository, model)
+    return {m.version: m.ensemble for m in found if m.version != LATEST}

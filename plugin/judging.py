@@ -20,6 +20,7 @@ from trimton.perf.verdict import VariantVerdict, Verdict
 from trimton.plugin.gate import judge
 from trimton.plugin.observations import Measured
 from trimton.plugin.policy import Policy
+from trimton.plugin.repository import config_digest
 from trimton.plugin.run_inputs import RunInputs
 from trimton.plugin.settings import BASELINE
 
@@ -42,6 +43,7 @@ def judge_run(
     settings = json.loads(recipe.model_dump_json(exclude_none=True))
     settings["data"]["evaluation"] = inputs.evaluation.source
     settings["model"]["repository"] = str(inputs.source.folder.parent.absolute())
+    settings["model"]["config"] = config_digest(inputs.source.config)
     return judge_measured(
         recipe.model.name, measured, recipe.policy, environment, settings, str(directory)
     )

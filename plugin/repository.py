@@ -161,6 +161,16 @@ def read_config_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({reason}).") from error
 
 
+def config_digest(config: ModelConfig | None) -> str:
+    """SHA-256 of what a configuration says besides its version policy; "" where there is none."""
+    if config is None:
+        return ""
+    copy = type(config)()
+    copy.CopyFrom(config)
+    copy.ClearField("version_policy")
+    return f"sha256:{hashlib.sha256(text_format.MessageToString(copy).encode()).hexdigest()}"
+
+
 def write_config(path: Path, config: ModelConfig) -> None:
     """Write ``config`` as protobuf text, atomically."""
     write_text(path, text_format.MessageToString(config))

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trimton.plugin.ensembles import LATEST, memberships
+from trimton.plugin.ensembles import insisted_versions
 from trimton.plugin.promotion.candidate import (
     DEFAULT_MAX_AGE_DAYS,
     Candidate,
@@ -41,7 +41,7 @@ from trimton.plugin.promotion.versions import (
 )
 from trimton.plugin.promotion.writable import repository_of, writable_model
 from trimton.plugin.proof import ProofTerms
-from trimton.plugin.repository import Repository, RepositoryModel
+from trimton.plugin.repository import CONFIG_NAME, Repository, RepositoryModel, config_digest
 from trimton.plugin.rollout.canary import CanaryResult
 from trimton.plugin.rollout.trial import Trial, end_killed_canary
 from trimton.plugin.version_policy import is_pinned, served_versions
@@ -85,10 +85,10 @@ def promote(
 ) -> Promotion:
     """Put the candidate of ``run`` into service in the one of ``repositories`` that has its model.
 
-    Without any, it is the repository that the run read its baseline from.
-    A second call does nothing but ask the servers again. Raises NotPromotedError for a variant
-    that must not ship, InputError for wrong input, and whatever a server objects with, after what
-    served before is back in service.
+    Without any, it is the repository that the run read its baseline from. A second call does
+    nothing but ask the servers again. Raises NotPromotedError for a variant that must not ship,
+    InputError for wrong input, and whatever a server objects with, after what served before is back
+    in service.
     """
     candidate = read_candidate(run)
     if terms.force is None:
@@ -113,6 +113,7 @@ def promote(
             answers = confirm(check, model.name, (same[-1],), same[-1])
             return Promotion(model.name, same[-1], served, served, changed=False, servers=answers)
         replaced = _baseline(candidate, model, digests)
+        _refuse_other_config(candidate, model, terms)
         _refuse_again(candidate, journal, terms)
         return _Change(candidate, repository, journal, terms, check).make(model, served, replaced)
 
@@ -128,8 +129,7 @@ class _Change:
     def make(self, model: RepositoryModel, served: tuple[int, ...], replaced: int) -> Promotion:
         """Install, prove, commit and confirm. The caller holds the lock."""
         candidate, terms = self.candidate, self.terms
-        insisted = {m.version: m.ensemble for m in memberships(self.repository, model.name)}
-        insisted.pop(LATEST, None)
+        insisted = insisted_versions(self.repository, model.name)
         kept = tuple(v for v in served if v != replaced or v in insisted)
         refuse_unprovable(candidate, model, terms.key)
         # Also for the way back: these proofs are what a rollback finds.
@@ -187,7 +187,7 @@ class _Change:
         if is_pinned(model.config):
             return model
         change = self.journal.begin(model.name, "pin", served, served)
-        default = "" if model.config else self.candidate.config_text()
+        default = self.candidate.config_text() if model.config is None else ""
         model = pin_served_versions(model, default)
         self.journal.note(change, "committed")
         return model
@@ -215,6 +215,18 @@ def _baseline(candidate: Candidate, model: RepositoryModel, digests: dict[int, s
             "was measured against; run the recipe again."
         )
     return same[-1]
+
+
+def _refuse_other_config(
+    candidate: Candidate, model: RepositoryModel, terms: PromotionTerms
+) -> None:
+    """What was measured under other threads, batches or instances proves nothing for these."""
+    measured = candidate.verdict.settings.get("model", {}).get("config")
+    if terms.force is None and measured not in (None, config_digest(model.config)):
+        raise NotPromotedError(
+            f"{model.folder / CONFIG_NAME}: has changed since {candidate.verdict_file}, besides its "
+            "version policy; run the recipe again."
+        )
 
 
 def _refuse_again(candidate: Candidate, journal: Journal, terms: PromotionTerms) -> None:

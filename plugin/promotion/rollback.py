@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimton.core.errors import InputError
+from trimton.plugin.ensembles import insisted_versions
 from trimton.plugin.promotion.confirm import ServerAnswer, ServerCheck, confirm, undoing
 from trimton.plugin.promotion.guarded import refuse_unproven_versions
 from trimton.plugin.promotion.journal import Journal
@@ -67,6 +68,12 @@ def roll_back(
         if after == served:
             answers = confirm(check, name, after, after[-1])
             return Rollback(name, served, after, changed=False, servers=answers)
+        for version, ensemble in insisted_versions(repository, name).items():
+            if version in served and version not in after:
+                raise InputError(
+                    f"{model.folder}: the ensemble {ensemble} insists on version {version}; let it "
+                    "take another one first."
+                )
         refuse_unproven_versions(model, after, config_text(model, after))
         change = journal.begin(name, "rollback", served, after, reason=terms.reason)
         model = set_served_versions(model, after)

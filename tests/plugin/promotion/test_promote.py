@@ -16,7 +16,7 @@ from trimton.plugin.promotion.candidate import NotPromotedError
 from trimton.plugin.promotion.journal import Journal
 from trimton.plugin.promotion.promote import PromotionTerms, promote
 from trimton.plugin.promotion.rollback import RollbackTerms, roll_back
-from trimton.plugin.repository import Repository
+from trimton.plugin.repository import Repository, config_digest
 
 if TYPE_CHECKING:
     from tests.plugin.promotion.conftest import Shop
@@ -276,6 +276,34 @@ def test_a_version_that_an_ensemble_insists_on_stays_in_service(shop: Shop) -> N
 
     assert done.after == (1, 2)
     assert "the ensemble pipe insists on it" in done.notes[0]
+
+
+def test_a_version_that_an_ensemble_insists_on_is_not_rolled_back(shop: Shop) -> None:
+    promote(shop.run(), [shop.repository])
+    (shop.repository / "pipe" / "1").mkdir(parents=True)
+    (shop.repository / "pipe" / "config.pbtxt").write_text(
+        'ensemble_scheduling { step { model_name: "net" model_version: 2 } }\n'
+    )
+
+    with pytest.raises(InputError, match="the ensemble pipe insists on version 2"):
+        roll_back([shop.repository], "net")
+
+    assert shop.served() == (2,)
+
+
+def test_a_configuration_that_changed_since_the_run_is_refused(shop: Shop) -> None:
+    config = Repository(shop.repository).model("net").config
+    settings = {"model": {"config": config_digest(config)}, "policy": {}}
+    run = shop.run(settings=settings)
+    text = shop.config.read_text()
+    shop.config.write_text(text + "dynamic_batching { max_queue_delay_microseconds: 900 }\n")
+
+    with pytest.raises(NotPromotedError, match=r"config\.pbtxt: has changed since"):
+        promote(run, [shop.repository])
+    shop.config.write_text(f"# a comment\n{text}version_policy {{ specific {{ versions: 1 }} }}\n")
+    promote(run, [shop.repository])
+
+    assert shop.served() == (2,)
 
 
 def test_an_ensemble_itself_is_refused_with_its_models(shop: Shop) -> None:
