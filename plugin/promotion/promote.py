@@ -224,8 +224,8 @@ def _refuse_other_config(
     measured = candidate.verdict.settings.get("model", {}).get("config")
     if terms.force is None and measured not in (None, config_digest(model.config)):
         raise NotPromotedError(
-            f"{model.folder / CONFIG_NAME}: has changed since {candidate.verdict_file}, besides its "
-            "version policy; run the recipe again."
+            f"{model.folder / CONFIG_NAME}: has changed since {candidate.verdict_file}, not in its "
+            "version policy alone; run the recipe again."
         )
 
 
