@@ -31,6 +31,7 @@ def inline(node: ir.Node, trace: Trace) -> bool:
     trace.walk(branch)
     for output, value in zip(node.outputs, branch.outputs, strict=True):
         trace.alias(output, value)
+    trace.show(node)
     return True
 
 

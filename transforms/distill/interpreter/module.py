@@ -51,10 +51,11 @@ class OnnxModule(nn.Module):
             self._model = load_model(Path(model))
         self._batch_norm = batch_norm
         self._scope = Scope(dict(self._model.opset_imports))
-        self._weights = {weight.name: weight for weight in collect_weights(self._model)}
         self._by_name = dict(_named_values(self._model.graph))
         self._programs: dict[tuple[str, ...], Program] = {}
         self.outputs = tuple(outputs or (value.name or "" for value in self._model.graph.outputs))
+        weights = collect_weights(self._model, reserved=(*dir(self), "_weights"))
+        self._weights = {weight.name: weight for weight in weights}
         for weight in self._weights.values():
             tensor = to_tensor(weight.array())
             if weight.learns:

@@ -206,10 +206,7 @@ class Trace:
         made = self._checked(node, kernel, inputs)
         outputs = tuple(self._slot(value) for value in node.outputs)
         store(self._values, outputs, made)
-        if self._observe is not None:
-            seen = self._observe(node, [self._values[slot] for slot in outputs])
-            for slot, tensor in zip(outputs, seen, strict=True):
-                self._values[slot] = tensor
+        self.show(node)
         is_known = _is_constant(node) or all(slot in self._known for slot in inputs)
         if is_known and node.op_type not in _RANDOM and not self._is_replaced(node):
             self._known.update(outputs)
@@ -217,6 +214,15 @@ class Trace:
             self._steps.append(Step(kernel, inputs, outputs))
             for value in node.outputs:
                 self._replaced(value)
+
+    def show(self, node: ir.Node) -> None:
+        """Let the observer see what ``node`` made, and take over what it puts in its place."""
+        if self._observe is None:
+            return
+        slots = [self._slots[value] for value in node.outputs]
+        seen = self._observe(node, [self._values[slot] for slot in slots])
+        for slot, tensor in zip(slots, seen, strict=True):
+            self._values[slot] = tensor
 
     def _compute(self, node: ir.Node) -> None:
         inputs = [None if value is None else self._slots[value] for value in node.inputs]

@@ -36,7 +36,7 @@ def verify(
     def compare(node: ir.Node, made: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         nonlocal worst
         if any(value.name not in expected for value in node.outputs if value.name):
-            return made  # in the body of a loop or a branch: what comes out of it is compared
+            return made  # in a branch: what comes out of it is compared
         truths: list[Tensor | None] = []
         for value, tensor in zip(node.outputs, made, strict=True):
             if not value.name or tensor is None:

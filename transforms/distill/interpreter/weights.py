@@ -77,12 +77,13 @@ class Weight:
         return tensor.numpy()
 
 
-def collect_weights(model: ir.Model) -> tuple[Weight, ...]:
+def collect_weights(model: ir.Model, reserved: Iterable[str] = ()) -> tuple[Weight, ...]:
     """Every constant tensor of all graphs of ``model`` whose type torch has, in graph order.
 
-    Graphs that cannot see each other may use one name twice: later ones get a number.
+    Graphs that cannot see each other may use one name twice: later ones get a number. A key is
+    the name with "/" for "."; where it is ``reserved`` or taken, with a number, too.
     """
-    names, keys = Counter[str](), Counter[str]()
+    names, keys = Counter[str](), Counter(reserved)
     return tuple(
         Weight(
             name, _unique(name.replace(".", "/"), keys), value, learns(value), _is_statistic(value)
