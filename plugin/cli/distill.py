@@ -216,6 +216,9 @@ def command(
             )
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{student}: {error}") from error
+        except KeyboardInterrupt:
+            typer.echo(f"trimton: its state is in {folder}; the same command goes on.", err=True)
+            raise
     finish(trained, report, result, json)
     if work is None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -129,9 +128,23 @@ def test_tells_people_what_training_brought(folder: Path) -> None:
     assert "held-out samples loss" in done.stdout
 
 
+def stopped_in_training(
+    arguments: list[str], work: Path, by: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Run until a state is saved that was not there before, then send the signal."""
+    before = {path: path.stat().st_mtime_ns for path in work.glob("training-*/state.pt")}
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    while before == {p: p.stat().st_mtime_ns for p in work.glob("training-*/state.pt")}:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(by)
+    _, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, process.returncode, None, errors)
+
+
 def test_a_killed_command_goes_on_to_the_same_weights(folder: Path) -> None:
     options = (
-        "--data", folder / "bare.npz", "--epochs", 20, *QUICK,
+        "--data", folder / "bare.npz", "--epochs", 60, *QUICK,
         "--augment", f"{folder}/vary.py:jitter",
     )  # fmt: skip
     whole = trimton("distill", *models(folder, "whole.onnx"), *options)
@@ -139,12 +152,11 @@ def test_a_killed_command_goes_on_to_the_same_weights(folder: Path) -> None:
 
     broken = command("distill", *models(folder, "killed.onnx"), *options)
     work = folder / "killed.onnx.distill"
-    process = subprocess.Popen(broken)
-    while not list(work.glob("training-*/state.pt")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    interrupted = stopped_in_training(broken, work, signal.SIGINT)
+    killed = stopped_in_training(broken, work, signal.SIGKILL)
+    assert interrupted.returncode == 130
+    assert "the same command goes on" in interrupted.stderr
+    assert killed.returncode == -signal.SIGKILL
     assert not (folder / "killed.onnx").exists()
 
     resumed = trimton("distill", *models(folder, "killed.onnx"), *options)
