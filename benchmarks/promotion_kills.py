@@ -109,7 +109,9 @@ def main() -> None:
                 standing = Journal(repository.path).changes(MODEL)[-1]
                 counts["finished in the end"] += standing.phase == "committed"
                 counts["journal and repository differ"] += standing.after != after
-                left = [p for p in (repository.path / MODEL).iterdir() if ".install" in p.name]
+                left = [
+                    p for p in (repository.path / MODEL).iterdir() if p.name.startswith(".trimton-")
+                ]
                 counts["left aside after that"] += len(left)
     print(", ".join(f"{kind} takes {1e3 * s:.0f} ms" for kind, s in limits.items()))
     for what, count in sorted(counts.items()):

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trimton.core.files import write_error
+from trimton.plugin.promotion.versions import flush_folder
 
 JOURNAL_NAME = ".trimton-journal.jsonl"
 
@@ -136,6 +137,8 @@ class Journal:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if size == 0:
+                flush_folder(self.path.parent)
         except OSError as error:
             raise write_error(self.path, error) from error
 

@@ -28,8 +28,8 @@ from trimton.plugin.repository import (
 from trimton.plugin.version_policy import is_pinned, served_versions, with_served_versions
 
 # A server ignores folders of a model whose names are no numbers; some read "3.new" as version 3.
-ASIDE_PREFIX = ".installing-"
-_CONFIG_ASIDE_PREFIX = f".{CONFIG_NAME}."
+ASIDE_PREFIX = ".trimton-version-"
+_CONFIG_ASIDE_PREFIX = ".trimton-config-"  # not an editor's ".config.pbtxt.swp"
 _NEWER_BY_NS = 1_000_000
 _CONFIG_MODE = 0o644  # a server may run as another user
 
