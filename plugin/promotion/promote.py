@@ -36,6 +36,7 @@ from trimton.plugin.promotion.versions import (
     config_text,
     install_version,
     pin_served_versions,
+    remove_leftovers,
     reread,
     set_served_versions,
 )
@@ -104,6 +105,7 @@ def promote(
     journal = Journal(repository.path)
     with model_lock(repository.path, candidate.model, timeout_s=terms.lock_timeout_s):
         model = writable_model(repository, candidate.model)
+        remove_leftovers(model.folder)
         journal.settle(model.name, served_versions(model.config, model.versions))
         model = end_killed_canary(journal, model)
         served = served_versions(model.config, model.versions)

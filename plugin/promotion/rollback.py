@@ -13,7 +13,7 @@ from trimton.plugin.promotion.guarded import refuse_unproven_versions
 from trimton.plugin.promotion.journal import Journal
 from trimton.plugin.promotion.lock import model_lock
 from trimton.plugin.promotion.servers import RunningServer
-from trimton.plugin.promotion.versions import config_text, set_served_versions
+from trimton.plugin.promotion.versions import config_text, remove_leftovers, set_served_versions
 from trimton.plugin.promotion.writable import repository_of, writable_model
 from trimton.plugin.version_policy import served_versions
 
@@ -54,6 +54,7 @@ def roll_back(
     journal = Journal(repository.path)
     with model_lock(repository.path, name, timeout_s=terms.lock_timeout_s):
         model = writable_model(repository, name)
+        remove_leftovers(model.folder)
         served = served_versions(model.config, model.versions)
         journal.settle(name, served)
         after = (terms.to,) if terms.to is not None else journal.history(name).served_before

@@ -101,7 +101,6 @@ def install_version(
     """
     if not is_pinned(model.config):
         raise InputError(f"{model.folder}: would serve any new version; pin its versions first.")
-    remove_leftovers(model.folder)
     version = max(model.versions, default=0) + 1
     target = model.folder / str(version)
     try:
