@@ -28,6 +28,7 @@ from promotion_runs import MODEL, write_repository, write_run
 from trimton.plugin.promotion.journal import Journal
 from trimton.plugin.promotion.promote import promote
 from trimton.plugin.promotion.rollback import roll_back
+from trimton.plugin.promotion.versions import remove_leftovers
 from trimton.plugin.repository import Repository, path_digest
 from trimton.plugin.server.process import TritonServer
 from trimton.plugin.version_policy import served_versions
@@ -109,10 +110,8 @@ def main() -> None:
                 standing = Journal(repository.path).changes(MODEL)[-1]
                 counts["finished in the end"] += standing.phase == "committed"
                 counts["journal and repository differ"] += standing.after != after
-                left = [
-                    p for p in (repository.path / MODEL).iterdir() if p.name.startswith(".trimton-")
-                ]
-                counts["left aside after that"] += len(left)
+        remove_leftovers(repository.path / MODEL)  # as the next promotion or rollback would
+        counts["left aside in the end"] = len(list((repository.path / MODEL).glob(".*")))
     print(", ".join(f"{kind} takes {1e3 * s:.0f} ms" for kind, s in limits.items()))
     for what, count in sorted(counts.items()):
         print(f"{what:32s} {count}")
