@@ -20,6 +20,7 @@ from trimton.plugin.cli.transform_options import (
 class Method(StrEnum):
     """How activation ranges are chosen."""
 
+    AUTO = "auto"
     MINMAX = "minmax"
     MOVING_AVERAGE = "moving_average"
     PERCENTILE = "percentile"
@@ -32,8 +33,12 @@ def command(
     result: ResultArgument,
     data: RequiredDataOption,
     method: Annotated[
-        Method, typer.Option(help="How activation ranges are chosen from the samples.")
-    ] = Method.MINMAX,
+        Method,
+        typer.Option(
+            help="How activation ranges are chosen from the samples; auto takes the method that "
+            "leaves the outputs closest."
+        ),
+    ] = Method.AUTO,
     percentile: Annotated[
         float, typer.Option(min=50, max=100, help="For --method percentile.")
     ] = 99.99,
@@ -55,6 +60,10 @@ def command(
     smooth: Annotated[
         bool,
         typer.Option(help="Move outliers of activations into weights first; exact in float."),
+    ] = True,
+    correct_bias: Annotated[
+        bool,
+        typer.Option(help="Take the mean error that rounded weights make out of the biases."),
     ] = True,
     refine: Annotated[
         bool,
@@ -111,6 +120,7 @@ def command(
         exclude=tuple(exclude or ()),
         equalise=equalise,
         smooth=smooth,
+        correct_bias=correct_bias,
         refine=refine,
         min_agreement=min_agreement,
         min_sqnr_db=min_sqnr_db,

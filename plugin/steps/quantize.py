@@ -19,8 +19,12 @@ class QuantizeStep(Step):
     """Static int8 quantisation (QDQ); see `trimton quantize`."""
 
     step: Literal["quantize"] = "quantize"
-    calibration_method: Literal["minmax", "moving_average", "percentile", "mse", "entropy"] = Field(
-        "minmax", description="How activation ranges are chosen from the calibration samples."
+    calibration_method: Literal[
+        "auto", "minmax", "moving_average", "percentile", "mse", "entropy"
+    ] = Field(
+        "auto",
+        description="How activation ranges are chosen from the calibration samples; auto takes "
+        "the method that leaves the outputs closest.",
     )
     percentile: float = Field(
         99.99, gt=50, le=100, description="For calibration_method percentile."
@@ -47,6 +51,9 @@ class QuantizeStep(Step):
     )
     smooth: bool = Field(
         True, description="Move outliers of activations into weights first; exact in float."
+    )
+    correct_bias: bool = Field(
+        True, description="Take the mean error that rounded weights make out of the biases."
     )
     refine: bool = Field(
         False,

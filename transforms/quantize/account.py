@@ -9,6 +9,7 @@ from trimton.transforms.quantize.executed import Executed
 from trimton.transforms.quantize.explain import ranges_step
 from trimton.transforms.quantize.mixed_precision import mixed_step
 from trimton.transforms.quantize.parts import Part, Whole
+from trimton.transforms.quantize.range_choice import range_choice_step
 from trimton.transforms.quantize.refinement import Refined
 from trimton.transforms.quantize.settings import QuantizeSettings
 from trimton.transforms.quantize.targets import Target
@@ -28,12 +29,22 @@ def account(
     return (
         *(step for part in whole.parts for step in part.rewrites),
         calibration,
+        *(range_choice_step(part.ranges) for part in whole.parts if part.ranges is not None),
         *placement_steps(whole.parts, target),
         ranges_step([row for part in whole.parts for row in part.quantised.tensors]),
+        *corrected_steps([name for part in whole.parts for name in part.quantised.corrected]),
         *(mixed_step(part.mixed) for part in whole.parts if part.mixed is not None),
         *refined_steps([layer for part in whole.parts for layer in part.quantised.refined]),
         *([] if executed is None else [executed_step(executed)]),
     )
+
+
+def corrected_steps(layers: Sequence[str]) -> tuple[Step, ...]:
+    """The layers whose biases were corrected, by name in the detail."""
+    if not layers:
+        return ()
+    what = "biases take away the mean error of their layer's rounded weights"
+    return (Step("correct-bias", what, len(layers), {"layers": list(layers)}),)
 
 
 def refined_steps(refined: Sequence[Refined]) -> tuple[Step, ...]:

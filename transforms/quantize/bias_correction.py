@@ -40,6 +40,15 @@ class Bias:
         return amount if self.scale is None else amount / self.scale.astype(np.float64)
 
 
+def correct_bias(bias: Bias, change: Array, means: Array) -> None:
+    """Take away what ``change`` of a layer's weights adds to the mean of its outputs, in place.
+
+    ``change`` is [groups, features, outputs of a group], ``means`` of the features [groups,
+    features]: the sums are linear in the weights, so that their mean error is known exactly.
+    """
+    bias.add(-np.einsum("gf,gfo->go", means, change).ravel())
+
+
 def bias_of(node: ir.Node, outputs: int) -> Bias | None:
     """The bias of a layer of a quantised graph with that many outputs; None where it has none.
 

@@ -16,6 +16,10 @@ from trimton.transforms.quantize.ranges import RangeMethod, activation_encoding
 from trimton.transforms.quantize.ranges.grid import range_encoding
 from trimton.transforms.quantize.sites import Placement, WeightSite
 from trimton.transforms.quantize.weights import encode_weight
+from trimton.transforms.quantize.weights.pairs import PAIR_LIMIT
+
+# Integers and encodings of weights by what they depend on: see constant_encodings.
+KnownWeights = dict[tuple[str, int | None, str | None, bytes], tuple[Array, Encoding]]
 
 
 def activation_encodings(
@@ -34,11 +38,15 @@ def activation_encodings(
 
 
 def constant_encodings(
-    model: ir.Model, placement: Placement, encodings: Mapping[str, Encoding]
+    model: ir.Model,
+    placement: Placement,
+    encodings: Mapping[str, Encoding],
+    known: KnownWeights,
 ) -> dict[str, tuple[Array, Encoding]]:
     """The integers of every constant of ``placement`` and their encoding, by name.
 
-    A weight that layers share gets scales that suit the biases of all of them.
+    A weight that layers share gets scales that suit the biases, and kernels, of all of them.
+    ``known`` holds what was computed for other placements of ``model`` and is added to.
     """
     found: dict[str, tuple[Array, Encoding]] = {}
     for name in dict.fromkeys(site.value for site in placement.weights):
@@ -47,10 +55,25 @@ def constant_encodings(
         if sites[0].is_operand:
             encoding = range_encoding(float(array.min()), float(array.max()), sites[0].dtype, False)
             found[name] = (encoding.quantise(array), encoding)
-        else:
-            smallest = [_smallest_scale(model, site, encodings) for site in sites]
-            found[name] = encode_weight(array, sites[0], reduce(np.maximum, smallest))
+            continue
+        smallest = [_smallest_scale(model, site, encodings) for site in sites]
+        summed = {site.kernel: site for site in sites if site.kernel is not None}
+        if len(summed) > 1:  # no order of pairs suits all: none saturates below half the limit
+            smallest.append(_half_range_scale(array, sites[0].axis))
+        site = next(iter(summed.values()), sites[0])
+        least = reduce(np.maximum, smallest)
+        key = (name, site.axis, site.kernel, least.tobytes())
+        if key not in known:
+            known[key] = encode_weight(array, site, least)
+        found[name] = known[key]
     return found
+
+
+def _half_range_scale(weight: Array, axis: int | None) -> Array:
+    """The scales with which weights stay within half of what a pair of them may add up to."""
+    others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
+    largest: Array = np.abs(weight).max(axis=others)
+    return largest.astype(np.float64) / (PAIR_LIMIT // 2)
 
 
 def _smallest_scale(model: ir.Model, site: WeightSite, encodings: Mapping[str, Encoding]) -> Array:

@@ -48,6 +48,11 @@ class IntegerLayer:
         flat = moved.reshape(-1, self.linear.groups, moved.shape[-1] // self.linear.groups)
         return np.moveaxis(flat, 1, 0)
 
+    def change(self) -> Array:
+        """What the integers add to the float weights: [groups, features, outputs]."""
+        change: Array = self.integers() * self.scales[:, None, :] - self.linear.matrices()
+        return change
+
     def set_integers(self, integers: Array) -> None:
         """The inverse of ``integers``, in place."""
         array = self.linear.as_weight(integers).astype(np.int8)

@@ -91,8 +91,7 @@ def gather(
     layer, linear = question.layer, question.layer.linear
     taps = Taps(quantised, [layer.read, question.target])
     # What the float weights would make of the same rows is the integers' work plus this change.
-    change = layer.integers() * layer.scales[:, None, :] - linear.matrices()
-    change = change[:, : question.features]
+    change = layer.change()[:, : question.features]
     parts: dict[bool, GroupMoments] = {}
     for number, (feed, goal) in enumerate(zip(batches(), goals, strict=True)):
         values = taps(feed)

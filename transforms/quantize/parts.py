@@ -14,6 +14,7 @@ from trimton.transforms.quantize.fidelity import Reference
 from trimton.transforms.quantize.integer_forms import to_integer_forms
 from trimton.transforms.quantize.mixed_precision import Mixed, goal_of, mix
 from trimton.transforms.quantize.quantiser import Quantised, Quantiser, Samples
+from trimton.transforms.quantize.range_choice import RangeChoice, choose_ranges
 from trimton.transforms.quantize.settings import QuantizeSettings
 from trimton.transforms.quantize.smoothquant import smooth
 from trimton.transforms.quantize.targets import Target
@@ -24,12 +25,14 @@ from trimton.transforms.report import Skipped, Step
 class Part:
     """One graph: its float form as it was quantised, what became of it, and rewrites before.
 
-    ``mixed`` tells which layers stayed in float for the sake of the outputs, if that was asked.
+    ``ranges`` tells how the method of ranges was chosen and ``mixed`` which layers stayed in float
+    for the sake of the outputs, if that was asked.
     """
 
     prepared: ir.Model
     quantised: Quantised
     rewrites: tuple[Step, ...]
+    ranges: RangeChoice | None
     mixed: Mixed | None
 
 
@@ -51,10 +54,12 @@ def quantise_parts(
     if settings.equalise:
         rewrites += equalise(prepared)
     if settings.smooth:
-        rewrites += smooth(prepared, quantiser.batches())
+        layers = {site.layer for site in quantiser.place().weights}
+        rewrites += smooth(prepared, quantiser.batches(), layers)
+    ranges = choose_ranges(quantiser, settings)
     mixed = _mixed(quantiser, settings)
     made = quantiser.make(quantiser.place()) if mixed is None else mixed.made
-    parts, skipped = [Part(prepared, made, rewrites, mixed)], list[Skipped]()
+    parts, skipped = [Part(prepared, made, rewrites, ranges, mixed)], list[Skipped]()
     for branch in branches(prepared):
         reached = _Reached(branch, prepared, quantiser.batches)
         if next(iter(reached), None) is None:

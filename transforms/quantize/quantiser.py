@@ -10,14 +10,21 @@ import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.taps import Feed
+from trimton.transforms.quantize.bias_correction import correct_bias
 from trimton.transforms.quantize.calibration import Histogram, calibrate, feeds
 from trimton.transforms.quantize.encoding import Encoding
-from trimton.transforms.quantize.encodings import activation_encodings, constant_encodings
+from trimton.transforms.quantize.encodings import (
+    KnownWeights,
+    activation_encodings,
+    constant_encodings,
+)
 from trimton.transforms.quantize.explain import TensorAccount, tensor_accounts
+from trimton.transforms.quantize.feature_means import feature_means
+from trimton.transforms.quantize.integer_layers import integer_layers
 from trimton.transforms.quantize.placement import place
 from trimton.transforms.quantize.ranges import range_method
 from trimton.transforms.quantize.refinement import Refined, refine
-from trimton.transforms.quantize.settings import QuantizeSettings
+from trimton.transforms.quantize.settings import AUTO, QuantizeSettings
 from trimton.transforms.quantize.sites import Placement
 from trimton.transforms.quantize.targets import Target
 from trimton.transforms.quantize.write import write
@@ -34,12 +41,14 @@ Samples = Mapping[str, Array] | Iterable[Feed]
 class Quantised:
     """A quantised graph, the encodings of its activations by value, and what refining brought.
 
+    ``corrected`` names the layers whose biases make up for the rounding of their weights;
     ``tensors`` tells what each encoding covers and loses.
     """
 
     model: ir.Model
     placement: Placement
     encodings: Mapping[str, Encoding]
+    corrected: tuple[str, ...]
     refined: tuple[Refined, ...]
     tensors: tuple[TensorAccount, ...]
 
@@ -56,8 +65,16 @@ class Quantiser:
     ) -> None:
         self.prepared, self.samples = prepared, samples
         self._target, self._settings = target, settings
-        self._method = range_method(settings.calibration_method, settings.percentile)
+        # Left open, it is that of the extremes until a choice is made.
+        named = settings.calibration_method
+        self.use_method("minmax" if named == AUTO else named)
         self.histograms: dict[str, Histogram] = {}
+        self._means: dict[str, Array] = {}
+        self._known_weights: KnownWeights = {}
+
+    def use_method(self, name: str) -> None:
+        """From now on, choose ranges by this method. InputError where there is none."""
+        self._method = range_method(name, self._settings.percentile)
 
     def place(self, exclude: Collection[str] = ()) -> Placement:
         """What becomes integers if the nodes of the settings and ``exclude`` stay in float."""
@@ -80,16 +97,28 @@ class Quantiser:
         """
         self._calibrate(placement)
         encodings = activation_encodings(placement, self.histograms, self._method)
-        constants = constant_encodings(self.prepared, placement, encodings)
+        constants = constant_encodings(self.prepared, placement, encodings, self._known_weights)
         model = self.prepared.clone()
         write(model, placement, encodings, constants, integer_bias=self._target.integer_bias)
         model.metadata_props[TARGET_KEY] = self._target.name
+        corrected = self._correct_biases(model, placement) if self._settings.correct_bias else ()
         changes: tuple[Refined, ...] = ()
         wanted = self._settings.refine if refined is None else refined
         if wanted and placement.weights:
             changes = refine(self.prepared, model, placement.weights, self.batches)
         tensors = tensor_accounts(placement, self.histograms, encodings)
-        return Quantised(model, placement, encodings, changes, tensors)
+        return Quantised(model, placement, encodings, corrected, changes, tensors)
+
+    def _correct_biases(self, model: ir.Model, placement: Placement) -> tuple[str, ...]:
+        """Correct the biases of ``model`` in place; the names of their layers."""
+        layers = integer_layers(self.prepared, model, placement.weights)
+        biased = [layer for layer in layers if layer.bias is not None]
+        if new := [layer.linear for layer in biased if layer.linear.name not in self._means]:
+            self._means |= feature_means(self.prepared, new, self.batches())
+        for layer in biased:
+            if layer.bias is not None:
+                correct_bias(layer.bias, layer.change(), self._means[layer.linear.name])
+        return tuple(layer.linear.name for layer in biased)
 
     def _calibrate(self, placement: Placement) -> None:
         sites = [

@@ -6,17 +6,22 @@ from dataclasses import dataclass
 
 from trimton.core.errors import InputError
 
+# The calibration method that stands for whichever leaves the outputs closest: see range_choice.
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class QuantizeSettings:
     """How to quantise.
 
-    ``calibration_method`` names what chooses activation ranges from the samples (see ranges);
+    ``calibration_method`` names what chooses activation ranges from the samples (see ranges), or
+    is "auto": the method that leaves the outputs closest (see range_choice);
     ``percentile`` is for the method of that name. ``per_channel`` gives each output channel of a
     weight its own scale. ``target`` names the kernels (see targets). ``exclude`` are node names
     (``*`` matches any text) that stay in float. ``equalise`` and ``smooth`` first move scales of
     channels between layers and out of what matrix products read, where that promises less error;
-    the float outputs stay the same. ``refine`` rounds weights so that they make up
+    the float outputs stay the same. ``correct_bias`` takes the mean error that rounded weights
+    make on the samples out of the biases. ``refine`` rounds weights so that they make up
     for each other's errors, and corrects biases, layer by layer on the samples.
 
     With ``min_agreement`` (share of samples with the same largest output) or ``min_sqnr_db`` the
@@ -25,13 +30,14 @@ class QuantizeSettings:
     is none.
     """
 
-    calibration_method: str = "minmax"
+    calibration_method: str = AUTO
     percentile: float = 99.99
     per_channel: bool = True
     target: str = "avx2"
     exclude: tuple[str, ...] = ()
     equalise: bool = True
     smooth: bool = True
+    correct_bias: bool = True
     refine: bool = False
     min_agreement: float | None = None
     min_sqnr_db: float | None = None

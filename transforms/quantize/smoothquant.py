@@ -10,7 +10,7 @@ Source: Xiao et al. 2023, "SmoothQuant", arXiv:2211.10438.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,20 +39,26 @@ class ChannelRanges:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A value and the matrix products that read it."""
+    """A value and the matrix products that read it, first those that become integers.
+
+    ``in_float`` are the others: they only scale along where the value itself is scaled.
+    """
 
     value: ir.Value
     layers: tuple[LinearLayer, ...]
+    in_float: tuple[LinearLayer, ...]
 
 
-def smooth(model: ir.Model, batches: Iterable[Mapping[str, Array]]) -> tuple[Step, ...]:
+def smooth(
+    model: ir.Model, batches: Iterable[Mapping[str, Array]], layers: Collection[str] | None = None
+) -> tuple[Step, ...]:
     """Smooth what matrix products of ``model`` read, in place; ``batches`` are run once.
 
-    ``model`` is in normal form with shapes. Scales are powers of two: outputs stay the same to
-    the bit. One step for each value. Raises InputError where the model cannot be run on the
-    batches.
+    ``model`` is in normal form with shapes; ``layers`` names the products that are to become
+    integers (None: all). Scales are powers of two: outputs stay the same to the bit. One step for
+    each value. Raises InputError where the model cannot be run on the batches.
     """
-    readings = tuple(_readings(model))
+    readings = tuple(_readings(model, layers))
     if not readings:
         return ()
     ranges = _ranges(model, [reading.value.name or "" for reading in readings], batches)
@@ -71,7 +77,8 @@ def _smooth(reading: _Reading, ranges: ChannelRanges, editor: Editor) -> Step | 
     if noises[best] > before * (_WORTH_A_NODE if fold is None else _WORTH_FOLDING):
         return None
     scales = options[best]
-    for layer in reading.layers:
+    scaled = reading.layers if fold is None else (*reading.layers, *reading.in_float)
+    for layer in scaled:
         scale_inputs(layer, scales)
     for node, index in fold or ():
         scale_vector(node, index, 1.0 / scales, editor)
@@ -111,19 +118,21 @@ def expected_noise(ranges: ChannelRanges, weights: Array, scales: Array) -> floa
     return float(of_activations + of_weights) / 12
 
 
-def _readings(model: ir.Model) -> Iterator[_Reading]:
+def _readings(model: ir.Model, layers: Collection[str] | None) -> Iterator[_Reading]:
     by_value: dict[ir.Value, list[LinearLayer]] = {}
     for layer in find_linear_layers(model).layers:
         if not layer.kernel and layer.layer.node.inputs[0] is layer.layer.activation:
             by_value.setdefault(layer.layer.activation, []).append(layer)
-    for value, layers in by_value.items():
-        yield _Reading(value, tuple(layers))
+    for value, readers in by_value.items():
+        chosen = tuple(x for x in readers if layers is None or x.name in layers)
+        if chosen:
+            yield _Reading(value, chosen, tuple(x for x in readers if x not in chosen))
 
 
 def _folding(reading: _Reading) -> Sequence[tuple[ir.Node, int]] | None:
     """The constants in front of the value that can take up scales; None where there are none."""
     value, producer = reading.value, reading.value.producer()
-    readers = {layer.layer.node for layer in reading.layers}
+    readers = {layer.layer.node for layer in (*reading.layers, *reading.in_float)}
     if producer is None or producer.domain or value.is_graph_output():
         return None
     if any(node not in readers or index != 0 for node, index in value.uses()):

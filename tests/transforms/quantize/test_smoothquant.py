@@ -100,6 +100,27 @@ def test_a_value_that_others_read_gets_a_mul_in_front_of_its_products(make_model
         assert np.array_equal(new, old)
 
 
+def test_a_product_that_stays_in_float_has_no_say_and_scales_along(make_model) -> None:
+    model = make_model(
+        """g (float[N,32] x, float[32] s, float[32,16] w, float[32,16] v)
+            => (float[N,16] y, float[N,16] z) {
+            n = LayerNormalization(x, s)
+            y = MatMul(n, w)
+            z = MatMul(n, v)
+        }""",
+        s=SIZES,
+        w=W,
+        v=V,
+    )
+    infer_shapes(model)
+    feed = {"x": rows()}
+    before = outputs(model, feed)
+    assert smooth(model, [feed], layers=()) == ()
+    assert [step.count for step in smooth(model, [feed], layers={"n2"})] == [1]
+    for new, old in zip(outputs(model, feed), before, strict=True):
+        assert np.array_equal(new, old)
+
+
 def test_even_channels_are_left_alone(make_model) -> None:
     model = make_model(
         "g (float[N,32] x, float[32,16] w) => (float[N,16] y) { y = MatMul(x, w) }", w=W

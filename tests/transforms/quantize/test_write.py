@@ -17,7 +17,9 @@ from trimton.transforms.quantize import QuantizeSettings, quantize
 RNG = np.random.default_rng(0)
 CONV = RNG.normal(0, 0.3, size=(8, 8, 1, 1)).astype(np.float32)
 MATRIX = RNG.normal(0, 0.3, size=(8, 8)).astype(np.float32)
-PLAIN = QuantizeSettings(target="avx512_vnni", refine=False, equalise=False, smooth=False)
+PLAIN = QuantizeSettings(
+    target="avx512_vnni", equalise=False, smooth=False, correct_bias=False, refine=False
+)
 
 
 def pictures(count: int = 8) -> dict[str, Any]:

@@ -33,23 +33,26 @@ class Counter:
         self._counters = np.zeros(COUNTERS, np.int64)
         self._extremes: dict[int, Array] = {}
 
-    def add(self, values: Array, samples: int, batch: int) -> int | None:
+    def add(self, values: Array, samples: int, batch: int, repeated: int = 0) -> int | None:
         """Count ``values`` (float, any shape) of ``samples`` samples, batch number ``batch``.
 
-        A tensor whose first axis is not that of the samples counts as one. Gives the number of
-        the first sample in the batch with a value that is not finite; then nothing is counted.
+        The first ``repeated`` of them have been counted before and are left out. A tensor whose
+        first axis is not that of the samples counts as one. Gives the number of the first sample
+        that is counted here with a value that is not finite; then nothing is.
         """
         if values.size == 0:
             return None
         is_batched = values.ndim > 0 and len(values) == samples
-        rows = np.ascontiguousarray(values, np.float32).reshape(samples if is_batched else 1, -1)
+        new = values[repeated:] if is_batched else values
+        fresh = samples - repeated
+        rows = np.ascontiguousarray(new, np.float32).reshape(fresh if is_batched else 1, -1)
         stride = 1 if rows.shape[1] <= WHOLE else self._stride
         extremes, patterns = _read(rows, stride)
         if not np.isfinite(extremes).all():
             return int(np.argmin(np.isfinite(extremes).all(axis=1)))
         with self._lock:
             np.add.at(self._counters, patterns, np.int64(stride))
-            self._extremes[batch] = extremes if is_batched else np.repeat(extremes, samples, axis=0)
+            self._extremes[batch] = extremes if is_batched else np.repeat(extremes, fresh, axis=0)
         return None
 
     def histogram(self) -> Histogram:

@@ -18,7 +18,7 @@ from trimton.core.errors import InputError
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.taps import Feed, Taps
 from trimton.transforms.quantize.calibration.counter import STRIDE, Counter
-from trimton.transforms.quantize.calibration.feeds import samples_in
+from trimton.transforms.quantize.calibration.feeds import repeated_in, samples_in
 from trimton.transforms.quantize.calibration.histogram import Histogram
 from trimton.transforms.quantize.sites import ActivationSite
 
@@ -50,15 +50,15 @@ def calibrate(
     counters = {name: Counter(stride) for name in names}
 
     def count(feed: Feed, batch: int, first: int) -> int:
-        samples = samples_in(feed)
-        _require_finite(feed, samples, first)
+        samples, repeated = samples_in(feed), repeated_in(feed)
+        _require_finite(feed, samples, first - repeated)
         for name, values in taps(feed).items():
-            if (bad := counters[name].add(values, samples, batch)) is not None:
+            if (bad := counters[name].add(values, samples, batch, repeated)) is not None:
                 raise InputError(
                     f"the value {name!r} of the model is NaN or infinite on sample {first + bad}; "
                     f"leave that sample out, or keep what computes the value in float."
                 )
-        return samples
+        return samples - repeated
 
     done = 0
     for samples in _side_by_side(count, batches, workers):
@@ -80,7 +80,7 @@ def _side_by_side(
         try:
             for batch, feed in enumerate(batches):
                 running.append(pool.submit(count, feed, batch, first))
-                first += samples_in(feed)
+                first += samples_in(feed) - repeated_in(feed)
                 if len(running) >= workers:
                     yield running.popleft().result()
             while running:

@@ -107,6 +107,24 @@ def test_a_fixed_batch_gets_every_sample(make_model: ModelMaker) -> None:
     assert calibrate(model, [site("y")], batches)["y"].maximum == 19
 
 
+def test_samples_that_fill_up_a_fixed_batch_count_once(make_model: ModelMaker) -> None:
+    fixed = make_model("g (float[4,2] x) => (float[4,2] y) { y = Relu(x) }")
+    free = make_model("g (float[N,2] x) => (float[N,2] y) { y = Relu(x) }")
+    samples = {"x": np.arange(20, dtype=np.float32).reshape(10, 2)}
+    found = calibrate(fixed, [site("y")], feeds(fixed, samples))["y"]
+    expected = calibrate(free, [site("y")], feeds(free, samples))["y"]
+    assert np.array_equal(found.counters, expected.counters)
+    assert np.array_equal(found.extremes, expected.extremes)
+
+
+def test_a_bad_sample_in_a_filled_up_batch_is_named(make_model: ModelMaker) -> None:
+    model = make_model("g (float[4,2] x) => (float[4,2] y) { logs = Log(x) y = Relu(logs) }")
+    samples = np.ones((10, 2), np.float32)
+    samples[9, 1] = 0
+    with pytest.raises(InputError, match="NaN or infinite on sample 9"):
+        calibrate(model, [site("logs")], feeds(model, {"x": samples}))
+
+
 def test_too_few_samples_for_a_fixed_batch_are_refused(make_model: ModelMaker) -> None:
     model = make_model("g (float[4,2] x) => (float[4,2] y) { y = Relu(x) }")
     with pytest.raises(InputError, match="given are 3; the model takes 4 at once"):

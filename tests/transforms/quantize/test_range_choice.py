@@ -1,0 +1,64 @@
+"""The method of ranges that is left open is the one whose outputs are closest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from trimton.transforms.graph.session import open_session, run
+from trimton.transforms.quantize import QuantizeSettings, quantize
+from trimton.transforms.quantize.range_choice import CANDIDATES
+
+ModelMaker = Callable[..., ir.Model]
+RNG = np.random.default_rng(2)
+WEIGHT = RNG.normal(size=(16, 16)).astype(np.float32)
+SETTINGS = QuantizeSettings(target="avx512_vnni", smooth=False)
+
+
+def chosen(report: object) -> str:
+    (step,) = [step for step in report.steps if step.name == "range-method"]
+    return str(step.detail["method"])
+
+
+def error(model: ir.Model, quantised: ir.Model, samples: dict[str, np.ndarray]) -> float:
+    (exact,), (made,) = (run(open_session(one), samples).values() for one in (model, quantised))
+    return float(np.square(made - exact).mean())
+
+
+@pytest.mark.parametrize("largest", [1.0, 400.0])
+def test_the_method_is_the_best_of_all_that_can_be_taken(
+    make_model: ModelMaker, largest: float
+) -> None:
+    """One number far out is what counts for the extremes, and hardly matters to the outputs."""
+    model = make_model(
+        "g (float[N,16] x, float[16,16] w) => (float[N,16] y) { y = MatMul(x, w) }", w=WEIGHT
+    )
+    x = RNG.uniform(-1, 1, (64, 16)).astype(np.float32)
+    x[5, 3] = largest
+    samples = {"x": x}
+
+    quantised, report = quantize(model, samples, SETTINGS)
+
+    errors = {
+        name: error(
+            model, quantize(model, samples, replace(SETTINGS, calibration_method=name))[0], samples
+        )
+        for name in CANDIDATES
+    }
+    assert chosen(report) == min(errors, key=lambda name: errors[name])
+    assert error(model, quantised, samples) == pytest.approx(min(errors.values()))
+
+
+def test_a_method_that_is_named_is_taken(make_model: ModelMaker) -> None:
+    model = make_model(
+        "g (float[N,16] x, float[16,16] w) => (float[N,16] y) { y = MatMul(x, w) }", w=WEIGHT
+    )
+    samples = {"x": RNG.normal(size=(8, 16)).astype(np.float32)}
+
+    _, report = quantize(model, samples, replace(SETTINGS, calibration_method="entropy"))
+
+    assert not [step for step in report.steps if step.name == "range-method"]
