@@ -30,7 +30,8 @@ class OnnxModule(nn.Module):
     training mode and updates the running ones, "frozen" always takes those of the file.
     ``check`` is one sample, by input name: every node is computed once on what ONNX Runtime gives
     it, and compared with what ONNX Runtime makes of it. ``outputs`` are the values that training
-    looks at, where these are not all outputs of the model.
+    looks at, where these are not all outputs of the model. ``largest_difference`` is what the
+    check found, relative to the largest value of a node's output (None: nothing was checked).
 
     Raises UnsupportedModelError where no gradient is known of an operator between the weights and
     the outputs, or where a node differs from ONNX Runtime; InputError for a file that is no model.
@@ -54,6 +55,7 @@ class OnnxModule(nn.Module):
         self._by_name = dict(_named_values(self._model.graph))
         self._programs: dict[tuple[str, ...], Program] = {}
         self.outputs = tuple(outputs or (value.name or "" for value in self._model.graph.outputs))
+        self.largest_difference: float | None = None
         weights = collect_weights(self._model, reserved=(*dir(self), "_weights"))
         self._weights = {weight.name: weight for weight in weights}
         for weight in self._weights.values():
@@ -65,7 +67,8 @@ class OnnxModule(nn.Module):
         nodes = self._program(self.outputs).nodes
         require_gradients(self._model, nodes, self._weights.values())
         if check is not None:
-            verify(self._model, self._program(self.outputs), self._given(_tensors(check)), check)
+            program, given = self._program(self.outputs), self._given(_tensors(check))
+            self.largest_difference = verify(self._model, program, given, check)
 
     @property
     def inputs(self) -> tuple[str, ...]:
