@@ -4,9 +4,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+# Where torch comes from; https://download.pytorch.org/whl/cpu has builds without CUDA, which are
+# much smaller.
+TORCH_INDEX ?=
 
-.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-real bench-quantize bench-distill clean
+.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-real bench-quantize bench-promotion bench-distill clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,15 +24,19 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "make: $(PYTHON) cannot create virtual environments; install them (Debian: apt-get install python3-venv)."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e .
+	@touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch)
+	$(PIP) -e '.[dev]'
 	@touch $@
 
 server: setup ## Install the local Triton server into the user's cache (once)
 	$(BIN)/trimton server install
 
 compiler: setup
-	@command -v "$${CC:-cc}" >/dev/null || $(BIN)/python -m pip install -q --disable-pip-version-check \
-	  -c constraints.txt ziglang
+	@command -v "$${CC:-cc}" >/dev/null || $(PIP) ziglang
 
 agent: compiler ## Build Triton's repository agent (AGENT_DIR=..., else into the user's cache)
 	$(BIN)/trimton agent build $(if $(AGENT_DIR),--into '$(AGENT_DIR)')
@@ -35,10 +44,10 @@ agent: compiler ## Build Triton's repository agent (AGENT_DIR=..., else into the
 demo: server ## The main job: compress a model, serve it on a real Triton, measure, judge
 	$(BIN)/trimton run recipes/fashion_resnet.yaml
 
-test: server compiler ## Run the tests (they start a real Triton)
+test: server compiler $(DEV_STAMP) ## Run the tests (they start a real Triton)
 	$(BIN)/python -m pytest
 
-lint: setup ## ruff and mypy --strict
+lint: $(DEV_STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -72,8 +81,12 @@ bench-quantize: setup ## Quantised models beside those of other tools; what cali
 	@for name in quantize_models quantize_calibration; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-bench-distill: setup ## Students beside those of Torch-Pruning, of real models, in few bits (three hours)
+bench-distill: $(DEV_STAMP) ## Students beside those of Torch-Pruning, of real models, in few bits (three hours)
 	@for name in distill_models distill_real_models distill_quantised; do \
+	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+bench-promotion: server ## Kills during promotions, clients beside them, large repositories (10 minutes)
+	@for name in promotion_kills promotion_under_load repository_scale; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## Remove what make created here (not the server in the user's cache)

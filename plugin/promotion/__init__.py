@@ -14,7 +14,9 @@ What a canary, a promotion and a rollback are made of:
 - ``journal``: Journal, who served when and on which verdict
 - ``lock``: model_lock
 - ``servers``: RunningServer, which loads, waits until versions are ready, and compares answers
-- ``candidate``: what a run says of the variant that would ship
+- ``confirm``: servers follow a change, or it is undone
+- ``guarded``: proofs that are there before the configuration that needs them
+- ``candidate``, ``writable``: what would ship and where to, checked before anything is written
 - ``promote``, ``rollback``: the whole operations
 
 The order is what makes it safe. A version is copied aside, flushed to the disk and renamed while
