@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 # much smaller.
 TORCH_INDEX ?=
 
-.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-real bench-quantize bench-promotion bench-distill clean
+.PHONY: help setup server compiler agent demo test lint schema bench bench-load bench-truth bench-prune bench-real bench-quantize bench-promote bench-distill clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,7 +85,7 @@ bench-distill: $(DEV_STAMP) ## Students beside those of Torch-Pruning, of real m
 	@for name in distill_models distill_real_models distill_quantised; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-bench-promotion: server ## Kills during promotions, clients beside them, large repositories (10 minutes)
+bench-promote: server ## Kills during promotions, clients beside them, large repositories (10 minutes)
 	@for name in promotion_kills promotion_under_load repository_scale; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
