@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from trimton.perf.results import Interval
+from trimton.perf.stats.proportions import CONFIDENCE
 from trimton.perf.verdict import Check, CheckOutcome, VariantVerdict
 from trimton.plugin.observations import Measured, Observation, Question, observe
 from trimton.plugin.policy import Rules
@@ -50,6 +51,8 @@ def _checks(observation: Observation, question: Question, policy: Rules) -> Iter
         observed = observe_rule(observation)
         samples = observation.samples
         outcome, why = _decide(observed, bound, upper, observation.missing)
+        if question.confidence != CONFIDENCE and observed is not None:
+            why = f"{why} ({100 * question.confidence:g} % confidence)"
         if observed is not None and samples is not None and samples < needed:
             outcome, why = "inconclusive", f"{samples} samples, but the policy asks for {needed}"
         counts_as = policy.inconclusive_of(limit)

@@ -171,6 +171,8 @@ def test_intervals_widen_with_confidence_around_the_same_value(run: Path, tmp_pa
             assert outer.high is not None
             assert outer.low < inner.low <= inner.high < outer.high
         assert [c.confidence for c in (narrow, usual, wide)] == [0.8, 0.95, 0.99]
+        assert wide.why.endswith("(99 % confidence)")
+        assert "confidence" not in usual.why
 
 
 def test_too_few_samples_are_inconclusive_but_a_size_is_exact(run: Path, tmp_path: Path) -> None:
