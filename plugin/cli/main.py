@@ -44,6 +44,7 @@ def build_app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
         help="Compress the ONNX models of a Triton repository, prove on a real Triton that they "
         "are as good and cheaper to serve, and let only proven models ship.\n\n"
         "Exit codes: 0 pass, 1 fail, 2 wrong use or input, 3 inconclusive, 4 infrastructure, "
