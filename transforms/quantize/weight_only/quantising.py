@@ -36,11 +36,12 @@ from trimton.transforms.report import Skipped, Step, TransformReport
 # Stored in blocks, a weight must shrink at least to this share of its bytes.
 _MOST_OF_FLOAT = 0.6
 _NO_KERNEL = {
-    "Conv": "convolutions have no kernel for weights in blocks",
-    "ConvTranspose": "convolutions have no kernel for weights in blocks",
-    "GRU": "recurrent layers have no kernel for weights in blocks",
-    "LSTM": "recurrent layers have no kernel for weights in blocks",
-    "RNN": "recurrent layers have no kernel for weights in blocks",
+    op_type: f"{what} have no kernel for weights in blocks; restore stores them all the same"
+    for what, op_types in (
+        ("convolutions", ("Conv", "ConvTranspose")),
+        ("recurrent layers", ("GRU", "LSTM", "RNN")),
+    )
+    for op_type in op_types
 }
 
 
