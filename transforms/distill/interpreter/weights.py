@@ -35,7 +35,8 @@ _WEIGHT_INPUTS: Mapping[str, frozenset[int]] = {
 }
 # A single number here is part of a formula (the 3 and the 6 of hard-swish), no weight.
 _ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub", "Sum"})
-_MOVEMENT = frozenset(
+# What passes a weight on: moved about, converted or rounded, it is learnt all the same.
+_PASSED_ON = frozenset(
     {
         "Cast",
         "Concat",
@@ -130,7 +131,7 @@ def _final_uses(values: Iterable[ir.Value]) -> Iterator[tuple[ir.Node, int]]:
             continue
         seen.add(value)
         for node, index in value.uses():
-            if node.op_type in _MOVEMENT and not node.domain and (index == 0 or _joins(node)):
+            if node.op_type in _PASSED_ON and not node.domain and (index == 0 or _joins(node)):
                 pending.extend(node.outputs)
             else:
                 yield node, index

@@ -46,6 +46,18 @@ def test_the_scale_gets_the_gradient_of_learned_step_sizes(parse) -> None:
     np.testing.assert_allclose(scale.grad, expected, rtol=1e-5)
 
 
+def test_a_rounded_weight_learns_through_the_rounding(parse) -> None:
+    text = """g (float[N,3] x) => (float[N,2] z) {
+        q = QuantizeLinear(w, s, zero)  d = DequantizeLinear(q, s, zero)  z = MatMul(x, d)
+    }"""
+    weight = np.array([[0.11, -0.27], [0.4, 2.0], [-0.06, 0.3]], np.float32)
+    module = OnnxModule(parse(text, w=weight, s=np.float32(0.01), zero=np.int8(0)))
+    module({"x": torch.eye(3)})["z"].sum().backward()
+    ((name, learnt),) = module.weights()
+    assert name == "w"
+    np.testing.assert_array_equal(learnt.grad, [[1, 1], [1, 0], [1, 1]])
+
+
 def test_a_quantised_model_trains_what_is_left_in_floating_point(parse) -> None:
     text = """g (float[N,3] x) => (float[N,2] z) {
         q = QuantizeLinear(x, s, zero)  d = DequantizeLinear(q, s, zero)
