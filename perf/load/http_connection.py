@@ -2,7 +2,8 @@
 
 The hot path is: write the bytes, parse the status line and the framing of the answer, report.
 The body is looked at only where the status is an error, because every microsecond that the
-generator spends is taken from a server on the same machine.
+generator spends is taken from a server on the same machine. An answer that begins with the same
+head as the last one and is as long needs no parsing at all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from trimton.perf.load.connection import CLOSED, MALFORMED, TIMED_OUT, OnAnswer,
 from trimton.perf.load.http_answer import error_text
 from trimton.perf.targets.address import Address
 from trimton.perf.targets.tls import Tls
+
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = b"\r\ncontent-length:"
 
 
 class HttpConnector:
@@ -56,6 +60,8 @@ class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_complete",
         "_keeps_alive",
+        "_known_bytes",
+        "_known_head",
         "_on_answer",
         "_on_failure",
         "_parser",
@@ -73,6 +79,8 @@ class HttpConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._received: list[bytes] = []
         self._complete = 0
+        self._known_head = b""
+        self._known_bytes = 0
         self._keeps_alive = True
         self._transport: asyncio.Transport | None = None
         self.has_answered = False
@@ -114,6 +122,16 @@ class HttpConnection(asyncio.Protocol):
         self._keeps_alive = self._parser.should_keep_alive()
 
     def data_received(self, data: bytes) -> None:
+        if (
+            len(data) == self._known_bytes
+            and self.in_flight
+            and not self._received
+            and data.startswith(self._known_head)
+        ):
+            self._received.append(data)
+            self.in_flight = False
+            self._on_answer(self, monotonic_ns())
+            return
         self._received.append(data)
         try:
             self._parser.feed_data(data)
@@ -133,9 +151,19 @@ class HttpConnection(asyncio.Protocol):
             self.close()
         status = self._parser.get_status_code()
         if status == 200:
+            self._know(data)
             self._on_answer(self, finished_ns)
         else:
             self._on_failure(self, f"HTTP {status}", error_text(self.answer))
+
+    def _know(self, data: bytes) -> None:
+        """Keep the head of a whole answer that came at once and tells its length."""
+        if len(self._received) > 1 or not self._keeps_alive:
+            return
+        head = data[: data.find(_HEAD_END) + len(_HEAD_END)]
+        if _LENGTH in head.lower():
+            self._known_head = head
+            self._known_bytes = len(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = str(exc) if exc else "the server closed the connection before it answered"
