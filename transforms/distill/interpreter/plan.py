@@ -80,6 +80,7 @@ def with_deaths(steps: Sequence[Step | Replace], kept: Sequence[int]) -> tuple[S
     seen, ordered = {ABSENT, *kept}, list[Step | Replace]()
     for step in reversed(steps):
         if isinstance(step, Replace):
+            seen.add(step.slot)  # it is read here, and may be asked for by nobody else
             ordered.append(step)
             continue
         touched = dict.fromkeys((*step.inputs, *step.outputs))

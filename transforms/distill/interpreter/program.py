@@ -28,7 +28,11 @@ from trimton.transforms.distill.interpreter.plan import (
     store,
     with_deaths,
 )
-from trimton.transforms.distill.interpreter.reach import captured_values, needed_nodes
+from trimton.transforms.distill.interpreter.reach import (
+    captured_values,
+    freed_after,
+    needed_nodes,
+)
 from trimton.transforms.distill.interpreter.runtime_node import runtime_kernel
 from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.tensors import subgraphs_of
@@ -77,6 +81,7 @@ class Program:
     ) -> None:
         self.graph, self.wanted, self.sources, self.scope = graph, wanted, sources, scope
         self.nodes = needed_nodes(graph, wanted)
+        self.freed = freed_after(self.nodes, wanted)
         self._fixed = frozenset(fixed)
         self._keyed = tuple(
             index for index, value in enumerate(sources) if not value.is_initializer()
@@ -152,9 +157,7 @@ class Trace:
         constants = tuple(
             value if slot in kept else None for slot, value in enumerate(self._values)
         )
-        return Plan(
-            constants, self._sources, results, with_deaths(self._steps, (*results, *self._sources))
-        )
+        return Plan(constants, self._sources, results, with_deaths(self._steps, results))
 
     def results(self) -> tuple[Tensor, ...]:
         """The wanted values of this run."""
@@ -186,6 +189,7 @@ class Trace:
         for node in nodes:
             if not subgraphs_of(node):
                 self._compute(node)
+                self._free(node)
             elif not control.inline(node, self):
                 self.call(node, *control.kernel_of(node, self))
 
@@ -253,6 +257,12 @@ class Trace:
                 f"{node.op_type} ({node.name}) cannot be computed on what it is given: "
                 f"{one_line(str(error))}."
             ) from error
+
+    def _free(self, node: ir.Node) -> None:
+        """Drop what nothing reads after ``node``, so that planning takes no more than a run."""
+        for value in self._program.freed.get(node, ()):
+            if (slot := self._slots[value]) not in self._known:
+                self._values[slot] = None
 
     def _slot(self, value: ir.Value) -> int:
         if value not in self._slots:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -21,6 +21,25 @@ def needed_nodes(graph: ir.Graph, wanted: Iterable[ir.Value]) -> tuple[ir.Node, 
         for body in subgraphs_of(node):
             pending.extend(captured_values(body))
     return tuple(node for node in graph if node in needed)
+
+
+def freed_after(
+    nodes: Sequence[ir.Node], kept: Iterable[ir.Value]
+) -> Mapping[ir.Node, tuple[ir.Value, ...]]:
+    """By node, the values that no later one reads and that are not ``kept``.
+
+    What bodies read and make is left out: the same value may go on under another name.
+    """
+    seen: set[ir.Value | None] = set(kept)
+    for node in nodes:
+        for body in subgraphs_of(node):
+            seen.update((*captured_values(body), *node.inputs, *node.outputs))
+    freed: dict[ir.Node, tuple[ir.Value, ...]] = {}
+    for node in reversed(nodes):
+        touched = dict.fromkeys(v for v in (*node.inputs, *node.outputs) if v is not None)
+        freed[node] = tuple(value for value in touched if value not in seen)
+        seen.update(touched)
+    return freed
 
 
 def captured_values(graph: ir.Graph) -> tuple[ir.Value, ...]:

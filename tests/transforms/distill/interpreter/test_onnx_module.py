@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -102,6 +104,34 @@ def test_values_inputs_and_weights_can_be_replaced(parse) -> None:
         z = module({"x": x}, replace=replace)["z"]
         torch.testing.assert_close(z, F.relu(x.abs() @ (2 * w) + 1))
     torch.testing.assert_close(module({"x": x})["z"], F.relu(x @ w))
+
+
+def test_an_output_that_nothing_else_reads_can_be_replaced(parse) -> None:
+    text = "g (float[4] x) => (float[2] a, float[2] b) {a, b = Split<axis = 0>(x)}"
+    module = OnnxModule(parse(text))
+    for _ in range(2):
+        made = module({"x": torch.arange(4.0)}, ["a"], replace={"b": torch.neg, "x": torch.neg})
+        torch.testing.assert_close(made["a"], torch.tensor([-0.0, -1.0]))
+
+
+def test_running_does_not_keep_what_no_gradient_needs(parse) -> None:
+    """In the first run, which plans, and in later ones."""
+    count = 8
+    steps = " ".join(f"v{i + 1} = Add(v{i}, one)" for i in range(count))
+    text = f"g (float[N] v0) => (float[N] v{count}) {{ {steps} }}"
+    module = OnnxModule(parse(text, one=np.float32(1)))
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def watch(value: torch.Tensor) -> torch.Tensor:
+        nonlocal most
+        most = max(most, sum(ref() is not None for ref in alive))
+        alive.append(weakref.ref(value))
+        return value
+
+    for _ in range(2):
+        module({"v0": torch.zeros(3)}, replace={f"v{i + 1}": watch for i in range(count)})
+        assert most <= 2
 
 
 def test_a_shared_weight_is_one_parameter_and_gathers_both_gradients(parse) -> None:
