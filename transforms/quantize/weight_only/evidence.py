@@ -49,7 +49,7 @@ def _grams(model: ir.Model, names: Sequence[str], samples: Mapping[str, Array]) 
     for feed in feeds(model, samples):
         for name, values in taps(feed).items():
             rows = values.reshape(-1, values.shape[-1])
-            rows = rows[:: -(-len(rows) // _MOST_ROWS)].astype(np.float64)
-            gram = rows.T @ rows
+            rows = rows[:: -(-len(rows) // _MOST_ROWS)]
+            gram = (rows.T @ rows).astype(np.float64)
             grams[name] = grams[name] + gram if name in grams else gram
     return grams
