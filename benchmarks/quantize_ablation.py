@@ -3,10 +3,10 @@
     python benchmarks/quantize_ablation.py [--target NAME] [NAME...]
 
 Every row is measured in the runtime's fused kernels on this machine, with activation ranges from
-the extremes of the calibration samples. "noise" is that of the first output on them, as a share
-of its variance in float: it tells steps apart that leave every label as it is. With --unfused
-every row also tells the quality of the same file with optimisation off, that is in float
-arithmetic: what is lost beside it is lost by sums that saturate.
+the extremes of the calibration samples unless it says otherwise. "noise" is that of the first
+output on them, as a share of its variance in float: it tells steps apart that leave every label
+as it is. With --unfused every row also tells the quality of the same file with optimisation off,
+that is in float arithmetic: what is lost beside it is lost by sums that saturate.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,20 @@ class Ablation:
         if not self._target.saturates:
             yield "extremes of weights, 8 bits", lambda: self._by_extremes(127)
         yield "scales of least error", lambda: self._made(plain)
-        yield "+ bias correction", lambda: self._refined(plain, rounding=False)
+        yield "+ biases by mean inputs", lambda: self._made(plain, correct_bias=True)
+        for method in ("percentile", "mse"):
+            yield f"  the same, ranges by {method}", partial(self._made, plain, True, method)
+        yield "+ biases layer by layer", lambda: self._refined(plain, rounding=False)
         yield "+ compensated rounding", lambda: self._refined(plain, rounding=True)
         if equalised := equalise(rewritten):
             yield f"+ {len(equalised)} pairs equalised", lambda: self._refined(rewritten)
         if smoothed := smooth(rewritten, feeds(rewritten, self._samples)):
             yield f"+ {len(smoothed)} values smoothed", lambda: self._refined(rewritten)
 
-    def _made(self, model: ir.Model) -> ir.Model:
-        quantiser = self._quantiser(model)
+    def _made(
+        self, model: ir.Model, correct_bias: bool = False, method: str = "minmax"
+    ) -> ir.Model:
+        quantiser = self._quantiser(model, correct_bias, method)
         return quantiser.make(quantiser.place(), refined=False).model
 
     def _refined(self, model: ir.Model, *, rounding: bool = True) -> ir.Model:
@@ -102,8 +108,11 @@ class Ablation:
         write(copy, placement, encodings, weights, integer_bias=self._target.integer_bias)
         return copy
 
-    def _quantiser(self, model: ir.Model) -> Quantiser:
-        return Quantiser(model, self._samples, self._target, QuantizeSettings())
+    def _quantiser(
+        self, model: ir.Model, correct_bias: bool = False, method: str = "minmax"
+    ) -> Quantiser:
+        settings = QuantizeSettings(calibration_method=method, correct_bias=correct_bias)
+        return Quantiser(model, self._samples, self._target, settings)
 
 
 def noise(evaluation: Evaluation, path: Path) -> float:

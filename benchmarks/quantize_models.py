@@ -1,6 +1,6 @@
 """Quantise real models with Trimton and its rivals, and print what each result is worth.
 
-    python benchmarks/quantize_models.py [--quick] [--again] [NAME...]
+    python benchmarks/quantize_models.py [--quick] [--again] [--models NAME...] [--tools NAME...]
 
 Every recipe gets the same 128 samples and works in a process of its own, rivals in environments
 of their own. The columns:
@@ -15,12 +15,14 @@ of their own. The columns:
 
 The kernels that ran are listed below each table. A rival that fails is shown with its reason.
 
-Exit code 1 if a target is missed. --quick takes Trimton and ONNX Runtime's MinMax alone; --again
-makes rivals' files anew that are kept from an earlier call. Models and data are fetched once.
+Exit code 1 if a target is missed. --quick takes Trimton and ONNX Runtime's MinMax alone, --tools
+those whose names begin so; --again makes rivals' files anew that are kept from an earlier call.
+Models and data are fetched once. All tools on all models take about half an hour.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -55,7 +57,7 @@ TARGETS = {
     "fashion_resnet": Target(lost=0.002),
     # A quarter and 3 % where weights are nearly all of the file.
     "efficientnet_lite0": Target(quality=0.975, size=0.258, latency=1.15),
-    "rapidocr_rec": Target(lost=0.01, size=0.30),
+    "rapidocr_rec": Target(quality=0.89, size=0.30),
     "minilm_l3": Target(quality=0.98, size=0.26, latency=1.0),
     "magika": Target(lost=0.01),
     "silero_vad": Target(lost=0.01),
@@ -158,20 +160,30 @@ def bench(name: str, recipes: Sequence[Recipe], *, again: bool) -> list[str]:
     found = with_latency(evaluation, found)
     print(HEAD, *(one.line() for one in found), *failures, sep="\n")
     print(*(f"  {one.recipe}: {one.kernels.line()}" for one in found), sep="\n")
-    missed = list(misses(name, float_quality, found))
+    missed = list(misses(name, float_quality, found)) if TRIMTON in recipes else []
     print(*(f"  missed: {text}" for text in missed), sep="\n", flush=True)
     return missed
 
 
+def _lower(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in names)
+
+
 def main() -> None:
-    flags = {text for text in sys.argv[1:] if text.startswith("--")}
-    names = [text for text in sys.argv[1:] if text not in flags] or list(EVALUATIONS)
-    if wrong := (flags - {"--quick", "--again"}) | (set(names) - set(EVALUATIONS)):
-        sys.exit(f"{wrong.pop()} is neither an option nor one of {', '.join(EVALUATIONS)}")
+    tools = {recipe.name: recipe for recipe in (TRIMTON, *RIVALS)}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=EVALUATIONS, default=list(EVALUATIONS))
+    parser.add_argument("--tools", nargs="+", metavar="NAME", help=", ".join(tools))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--again", action="store_true")
+    arguments = parser.parse_args()
+    wanted = arguments.tools or ((TRIMTON.name, RIVALS[0].name) if arguments.quick else [""])
+    recipes = [r for name, r in tools.items() if name.lower().startswith(_lower(wanted))]
+    if not recipes:
+        parser.error(f"no tool is named so; there are {', '.join(tools)}")
     machine = describe()
     print(machine.cpu_model, *machine.instruction_sets)
-    recipes = (TRIMTON, RIVALS[0]) if "--quick" in flags else (TRIMTON, *RIVALS)
-    missed = [m for name in names for m in bench(name, recipes, again="--again" in flags)]
+    missed = [m for name in arguments.models for m in bench(name, recipes, again=arguments.again)]
     if missed:
         sys.exit(f"{len(missed)} targets are missed")
 

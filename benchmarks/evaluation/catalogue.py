@@ -55,7 +55,10 @@ def fashion_resnet() -> Evaluation:
 
 
 def efficientnet() -> Evaluation:
-    """EfficientNet-Lite0: the same class as in float, on 1,024 images."""
+    """EfficientNet-Lite0: the same class as in float, on those of 1,024 images with a class.
+
+    Two thirds are: a cut-out object before some photograph does not always show one.
+    """
     model, images = efficientnet_lite0(), photographs.photographs()
     test = {"input": photographs.normalised(images["test"])}
     return Evaluation(
@@ -64,7 +67,7 @@ def efficientnet() -> Evaluation:
         "agreement",
         one_by_one({"input": photographs.normalised(images["calibration"])}),
         {"input": test["input"][:1]},
-        agreement(model, test, "logits"),
+        agreement(model, test, "logits", least_probability=0.2),
     )
 
 

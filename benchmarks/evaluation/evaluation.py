@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
+from scipy.special import softmax
 
 Array = npt.NDArray[Any]
 Feed = Mapping[str, Array]
@@ -79,16 +80,24 @@ def accuracy(inputs: Feed, output: str, labels: Array) -> Callable[[Predict], fl
     return quality
 
 
-def agreement(model: Path, inputs: Feed, output: str) -> Callable[[Predict], float]:
-    """The share of samples whose largest output is the same as that of the float ``model``."""
+def agreement(
+    model: Path, inputs: Feed, output: str, *, least_probability: float = 0.0
+) -> Callable[[Predict], float]:
+    """The share of samples whose largest output is the same as that of the float ``model``.
+
+    Those to whose label the float model, whose outputs are logits, gives less than
+    ``least_probability`` do not count: any rounding decides between classes that are all unlikely.
+    """
 
     @cache
-    def reference() -> Array:
-        best: Array = answers(predictor(model), inputs, output).argmax(axis=1)
-        return best
+    def reference() -> tuple[Feed, Array]:
+        logits = answers(predictor(model), inputs, output)
+        is_clear = softmax(logits, axis=1).max(axis=1) >= least_probability
+        return {k: v[is_clear] for k, v in inputs.items()}, logits[is_clear].argmax(axis=1)
 
     def quality(predict: Predict) -> float:
-        return float((answers(predict, inputs, output).argmax(axis=1) == reference()).mean())
+        clear, expected = reference()
+        return float((answers(predict, clear, output).argmax(axis=1) == expected).mean())
 
     return quality
 

@@ -55,8 +55,11 @@ def command(
     ] = "auto",
     equalise: Annotated[
         bool,
-        typer.Option(help="Move scales of channels between layers first; exact in float."),
-    ] = True,
+        typer.Option(
+            help="Move scales of channels between layers first; exact in float. Helps some models "
+            "and harms others."
+        ),
+    ] = False,
     smooth: Annotated[
         bool,
         typer.Option(help="Move outliers of activations into weights first; exact in float."),

@@ -47,7 +47,9 @@ class QuantizeStep(Step):
         "avx512_vnni.",
     )
     equalise: bool = Field(
-        True, description="Move scales of channels between layers first; exact in float."
+        False,
+        description="Move scales of channels between layers first; exact in float. Helps some "
+        "models and harms others.",
     )
     smooth: bool = Field(
         True, description="Move outliers of activations into weights first; exact in float."

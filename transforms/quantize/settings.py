@@ -35,7 +35,7 @@ class QuantizeSettings:
     per_channel: bool = True
     target: str = "avx2"
     exclude: tuple[str, ...] = ()
-    equalise: bool = True
+    equalise: bool = False
     smooth: bool = True
     correct_bias: bool = True
     refine: bool = False

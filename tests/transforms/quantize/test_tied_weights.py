@@ -15,7 +15,7 @@ ModelMaker = Callable[..., ir.Model]
 RNG = np.random.default_rng(0)
 # Neighbours of one sign, near the largest: their sums saturate unless that is looked after.
 WEIGHT = RNG.uniform(0.8, 1.0, (64, 64)).astype(np.float32)
-SETTINGS = QuantizeSettings(target="avx2", equalise=False, smooth=False)
+SETTINGS = QuantizeSettings(target="avx2", smooth=False)
 
 
 def integers(model: ir.Model) -> np.ndarray:
