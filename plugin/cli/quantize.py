@@ -42,6 +42,12 @@ def command(
     percentile: Annotated[
         float, typer.Option(min=50, max=100, help="For --method percentile.")
     ] = 99.99,
+    stride: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Count every so-manieth value of large tensors; 1 counts all, slowly."
+        ),
+    ] = 17,
     per_channel: Annotated[
         bool, typer.Option(help="One weight scale for each output channel.")
     ] = True,
@@ -118,6 +124,7 @@ def command(
     settings = QuantizeSettings(
         calibration_method=method.value,
         percentile=percentile,
+        stride=stride,
         per_channel=per_channel,
         target=resolve_target(target, describe().instruction_sets),
         exclude=tuple(exclude or ()),

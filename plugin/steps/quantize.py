@@ -29,6 +29,9 @@ class QuantizeStep(Step):
     percentile: float = Field(
         99.99, gt=50, le=100, description="For calibration_method percentile."
     )
+    stride: int = Field(
+        17, ge=1, description="Count every so-manieth value of large tensors; 1 counts all, slowly."
+    )
     per_channel: bool = Field(True, description="One weight scale for each output channel.")
     target: Literal[
         "auto",

@@ -127,7 +127,8 @@ class Quantiser:
             if any(name not in self.histograms for name in site.measured)
         ]
         if sites:
-            self.histograms |= calibrate(self.prepared, sites, self.batches())
+            stride = self._settings.stride
+            self.histograms |= calibrate(self.prepared, sites, self.batches(), stride=stride)
 
     def batches(self) -> Iterable[Feed]:
         """The samples as feeds, from the first on each time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trimton.core.errors import InputError
+from trimton.transforms.quantize.calibration.counter import STRIDE
 
 # The calibration method that stands for whichever leaves the outputs closest: see range_choice.
 AUTO = "auto"
@@ -16,7 +17,8 @@ class QuantizeSettings:
 
     ``calibration_method`` names what chooses activation ranges from the samples (see ranges), or
     is "auto": the method that leaves the outputs closest (see range_choice);
-    ``percentile`` is for the method of that name. ``per_channel`` gives each output channel of a
+    ``percentile`` is for the method of that name. Of large tensors every ``stride``-th value is
+    counted (1: all), the extremes are those of all. ``per_channel`` gives each output channel of a
     weight its own scale. ``target`` names the kernels (see targets). ``exclude`` are node names
     (``*`` matches any text) that stay in float. ``equalise`` and ``smooth`` first move scales of
     channels between layers and out of what matrix products read, where that promises less error;
@@ -27,11 +29,12 @@ class QuantizeSettings:
     With ``min_agreement`` (share of samples with the same largest output) or ``min_sqnr_db`` the
     layers that do most harm stay in float, as few as the outputs need for it, and no more than
     the share ``max_float_macs`` of the multiply-accumulates. Raises InputError for a share that
-    is none.
+    is none, and for a stride below 1.
     """
 
     calibration_method: str = AUTO
     percentile: float = 99.99
+    stride: int = STRIDE
     per_channel: bool = True
     target: str = "avx2"
     exclude: tuple[str, ...] = ()
@@ -44,6 +47,8 @@ class QuantizeSettings:
     max_float_macs: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise InputError(f"stride is {self.stride}; give 1 to count all values, or more.")
         for name in ("min_agreement", "max_float_macs"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:

@@ -22,8 +22,8 @@ from trimton.transforms.quantize import QuantizeSettings, quantize
 ROOT = Path(__file__).parents[3]
 
 
-def network(opset: int = 17, batch: str | int = "N") -> ir.Model:
-    """Conv, Relu, residual Add, pooling, Gemm and a Softmax, [batch, 3, 8, 8] -> [batch, 5]."""
+def network(opset: int = 17, batch: str | int = "N", size: int = 8) -> ir.Model:
+    """Conv, Relu, residual Add, pooling, Gemm, Softmax: [batch, 3, size, size] -> [batch, 5]."""
     rng = np.random.default_rng(0)
 
     def weight(name: str, *shape: int) -> TensorProto:
@@ -44,7 +44,7 @@ def network(opset: int = 17, batch: str | int = "N") -> ir.Model:
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, size, size])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 5])],
         [
             weight("w1", 16, 3, 3, 3),
@@ -256,6 +256,24 @@ def test_the_most_harmful_layers_stay_in_float_until_the_outputs_are_good_enough
     assert 0 < mixed.count < len(weights_of(all_integer))
     excluded = {s.what.split()[1] for s in report.skipped if s.why == "excluded by name"}
     assert excluded == set(mixed.detail["in_float"])
+
+
+def test_a_stride_below_one_is_refused() -> None:
+    with pytest.raises(InputError, match="stride is 0; give 1 to count all values, or more"):
+        QuantizeSettings(stride=0)
+
+
+def test_the_stride_is_that_of_the_settings() -> None:
+    settings = QuantizeSettings(calibration_method="mse", stride=1)
+    rng = np.random.default_rng(1)
+    # Every 17th value is small: with that stride the few large ones were cut off.
+    x = rng.normal(size=(8, 3, 50, 50)).astype(np.float32)
+    x.reshape(8, -1)[:, ::17] *= 0.01
+
+    def scale(chosen: QuantizeSettings) -> float:
+        return scale_of(quantize(network(batch="N", size=50), {"x": x}, chosen)[0], "x")
+
+    assert scale(replace(settings, stride=17)) < 0.5 * scale(settings)
 
 
 def test_a_share_above_one_is_refused() -> None:
