@@ -122,5 +122,8 @@ class DistillStep(Step):
             context.work_folder,
             labels=samples.labels if self.labels else None,
             augmentation=augmentation,
-            listeners=Listeners(training=lambda now: context.on_progress(now.done, now.steps)),
+            listeners=Listeners(
+                answering=context.on_progress,
+                training=lambda now: context.on_progress(now.done, now.steps),
+            ),
         )
