@@ -145,6 +145,7 @@ OPERATORS: Mapping[tuple[str, str], Builder] = {
     ("", "GatherND"): gather_nd,
     ("", "NonZero"): non_zero,
     ("", "ReverseSequence"): reverse_sequence,
+    ("", "Scatter"): scatter_elements,  # its name before operator set 11
     ("", "ScatterElements"): scatter_elements,
     ("", "ScatterND"): scatter_nd,
 }
