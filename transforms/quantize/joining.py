@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from trimton.transforms.graph.edit import constant, only_consumer
 from trimton.transforms.graph.shapes import known_dims
-from trimton.transforms.quantize.kernels import Kernel, Role
+from trimton.transforms.quantize.roles import Kernel, Role
 
 
 @dataclass

@@ -11,8 +11,9 @@ import onnx_ir as ir
 from trimton.core.errors import InputError
 from trimton.transforms.graph.edit import constant, input_at, only_consumer
 from trimton.transforms.graph.tensors import subgraphs_of
+from trimton.transforms.quantize.clipping import absorbs
 from trimton.transforms.quantize.joining import Joined, join, numbers
-from trimton.transforms.quantize.kernels import Kernel, Role, absorbs, weight_axis
+from trimton.transforms.quantize.roles import Kernel, Role, weight_axis
 from trimton.transforms.quantize.sharing import Sharing
 from trimton.transforms.quantize.sites import Placement, WeightSite
 from trimton.transforms.quantize.targets import Target

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import constant, only_consumer
+from trimton.transforms.quantize.clipping import clip_bounds
 from trimton.transforms.quantize.joining import Joined
-from trimton.transforms.quantize.kernels import Role, clip_bounds, scaling
+from trimton.transforms.quantize.roles import Role, scaling
 from trimton.transforms.quantize.sites import ActivationSite
 
 _FREE = (float("-inf"), float("inf"))

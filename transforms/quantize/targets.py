@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from trimton.core.errors import InputError
-from trimton.transforms.quantize.kernels import ABSORBED, KERNELS, Kernel, Role
+from trimton.transforms.quantize.clipping import ABSORBED
+from trimton.transforms.quantize.kernels import KERNELS
+from trimton.transforms.quantize.roles import Kernel, Role
 
 
 @dataclass(frozen=True)
