@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from torch import Tensor
 
-from trimton.core.errors import InputError
+from trimton.core.errors import InputError, UnsupportedModelError
 from trimton.transforms.distill.interpreter import control
 from trimton.transforms.distill.interpreter.dtypes import STORED_ONLY
 from trimton.transforms.distill.interpreter.node import Kernel, NodeView, Results
 from trimton.transforms.distill.interpreter.operators import OPERATORS
+from trimton.transforms.distill.interpreter.operators.table import Builder
 from trimton.transforms.distill.interpreter.plan import (
     ABSENT,
     Plan,
@@ -35,6 +36,7 @@ from trimton.transforms.distill.interpreter.reach import (
 )
 from trimton.transforms.distill.interpreter.runtime_node import runtime_kernel
 from trimton.transforms.graph.load import one_line
+from trimton.transforms.graph.session import ORT_ERRORS
 from trimton.transforms.graph.tensors import subgraphs_of
 
 # Sees every node that is computed for the first time; may put other values in place of its own.
@@ -53,7 +55,13 @@ _RANDOM = frozenset(
         "RandomUniformLike",
     }
 )
-_KERNEL_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError)
+_KERNEL_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    IndexError,
+    *ORT_ERRORS,
+)
 
 
 @dataclass(frozen=True)
@@ -246,7 +254,7 @@ class Trace:
         if builder is None or _is_stored_only(tensors):
             kernel = runtime_kernel(node, self.scope.opsets)
         else:
-            kernel = builder(view)
+            kernel = _bound(builder, view)
         self.call(node, kernel, node.inputs)
 
     def _checked(self, node: ir.Node, kernel: Kernel, inputs: Sequence[int]) -> Results:
@@ -254,7 +262,7 @@ class Trace:
             return kernel(*[self._values[slot] for slot in inputs])
         except _KERNEL_ERRORS as error:
             raise InputError(
-                f"{node.op_type} ({node.name}) cannot be computed on what it is given: "
+                f"{node.op_type} (node {node.name!r}) cannot be computed on what it is given: "
                 f"{one_line(str(error))}."
             ) from error
 
@@ -282,6 +290,17 @@ class Trace:
             slot = self._slots[value]
             self._values[slot] = self._replace[name](self.value(value))
             self._steps.append(Replace(name, slot))
+
+
+def _bound(builder: Builder, view: NodeView) -> Kernel:
+    try:
+        return builder(view)
+    except KeyError as error:  # a mode, a number of axes or an activation that no table lists
+        node = view.node
+        raise UnsupportedModelError(
+            f"{node.op_type} (node {node.name!r}) is of a form that has no function here "
+            f"({error.args[0]!r})."
+        ) from error
 
 
 def _is_stored_only(tensors: Sequence[Tensor | None]) -> bool:

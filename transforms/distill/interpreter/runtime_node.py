@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import torch
@@ -55,6 +56,10 @@ def no_gradient(node: ir.Node) -> UnsupportedModelError:
 
 
 def _by_output(node: ir.Node, made: Sequence[Any]) -> tuple[Tensor | None, ...]:
+    if not all(isinstance(item, np.ndarray) for item in made):
+        raise UnsupportedModelError(
+            f"{node.op_type} (node {node.name!r}) makes sequences or maps, which torch lacks."
+        )
     arrays = iter(made)
     return tuple(to_tensor(next(arrays)) if value.name else None for value in node.outputs)
 

@@ -232,6 +232,26 @@ def test_operators_without_a_function_run_in_onnx_runtime_off_the_path(parse, in
         module({"x": torch.ones(3, 3, requires_grad=True), "y": torch.ones(2, 3)})
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("g (float[2] x) => (float[2] z) {s = SequenceConstruct(x) z = SequenceAt(s, i)}", "maps"),
+        (
+            "g (float[1,1,2,2,2,2] x) => (float[1,1,2,2,2,2] z) {z = Conv(x, x)}",
+            r"Conv \(node ''\) is of a form that has no function here \(4\)",
+        ),
+        ("g (float[3] x) => (float[3] z) {z = custom.Op(x)}", r"Op of custom .* no function here"),
+    ],
+)
+def test_what_cannot_be_run_is_named(parse, text: str, message: str) -> None:
+    model = parse(text, i=np.array(0, np.int64))
+    model.opset_imports["custom"] = 1
+    module = OnnxModule(model)
+    sizes = [int(size) for size in model.graph.inputs[0].shape]
+    with pytest.raises(UnsupportedModelError, match=message):
+        module({"x": torch.zeros(sizes)})
+
+
 def test_names_and_samples_that_do_not_suit_are_named(fashion_resnet: ir.Model) -> None:
     module = OnnxModule(fashion_resnet)
     with pytest.raises(InputError, match="lack 'input'"):
@@ -240,5 +260,5 @@ def test_names_and_samples_that_do_not_suit_are_named(fashion_resnet: ir.Model) 
         module({"input": torch.zeros(1, 1, 28, 28)}, ["nothing"])
     with pytest.raises(InputError, match="no value 'nothing'"):
         module({"input": torch.zeros(1, 1, 28, 28)}, replace={"nothing": torch.relu})
-    with pytest.raises(InputError, match=r"Conv \(stem.out\) cannot be computed"):
+    with pytest.raises(InputError, match=r"Conv \(node 'stem.out'\) cannot be computed"):
         module({"input": torch.zeros(1, 3, 28, 28)})
