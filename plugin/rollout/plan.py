@@ -20,8 +20,8 @@ class CanaryPlan:
     ``shares_pct``: ascending shares of the traffic, the last is 100. Each is held for ``hold_s``
     seconds at least. ``rate_rps`` is what 100 % stand for (None: half of what the version in
     service answers one at a time). The latency may be ``max_regression_pct`` higher. Where
-    it is not clear after ``hold_s``, the canary pauses at its share and looks on, ``patience``
-    times as long in all.
+    the last is not clear after ``hold_s``, the canary pauses there and looks on, ``patience`` times
+    as long in all.
     """
 
     shares_pct: tuple[float, ...]

@@ -61,12 +61,14 @@ def test_few_or_noisy_rounds_are_not_clear(make_window: MakeWindow) -> None:
     assert "on both sides of 1.05x" in noisy.why
 
 
-def test_below_all_of_the_traffic_it_goes_on_where_it_looks_good(make_window: MakeWindow) -> None:
-    good, bad = (canary(make_window, 8, ratio, noise=0.2) for ratio in (0.9, 1.3))
+def test_below_all_of_the_traffic_it_goes_on_unless_it_is_clearly_slower(
+    make_window: MakeWindow,
+) -> None:
+    unclear = canary(make_window, 8, 1.1, noise=0.2)
 
-    assert judged(good, must_be_clear=False).outcome == "pass"
-    assert judged(good).outcome == "inconclusive"
-    assert judged(bad, must_be_clear=False).outcome == "inconclusive"
+    assert judged(unclear).outcome == "inconclusive"
+    assert judged(unclear, must_be_clear=False).outcome == "pass"
+    assert judged(unclear[:4], must_be_clear=False).outcome == "inconclusive"
     assert judged(canary(make_window, 12, 1.1), must_be_clear=False).outcome == "fail"
 
 
