@@ -1,12 +1,13 @@
 """Print what each step of quantisation brings: quality of the model, step by step.
 
-    python benchmarks/quantize_ablation.py [--target NAME] [NAME...]
+    python benchmarks/quantize_ablation.py [--target NAME] [--quick] [NAME...]
 
 Every row is measured in the runtime's fused kernels on this machine, with activation ranges from
 the extremes of the calibration samples unless it says otherwise. "noise" is that of the first
 output on them, as a share of its variance in float: it tells steps apart that leave every label
 as it is. With --unfused every row also tells the quality of the same file with optimisation off,
-that is in float arithmetic: what is lost beside it is lost by sums that saturate.
+that is in float arithmetic: what is lost beside it is lost by sums that saturate. --quick leaves
+out the rows that refine layer by layer, which take minutes.
 """
 
 from __future__ import annotations
@@ -57,7 +58,6 @@ class Ablation:
     def rows(self) -> Iterator[tuple[str, Callable[[], ir.Model]]]:
         """Labels and what makes the models; each on top of what came before."""
         plain = self._prepared
-        rewritten = plain.clone()
         yield "extremes of weights, 7 bits", lambda: self._by_extremes(64)
         if not self._target.saturates:
             yield "extremes of weights, 8 bits", lambda: self._by_extremes(127)
@@ -65,12 +65,19 @@ class Ablation:
         yield "+ biases by mean inputs", lambda: self._made(plain, correct_bias=True)
         for method in ("percentile", "mse"):
             yield f"  the same, ranges by {method}", partial(self._made, plain, True, method)
+        equalised, smoothed = plain.clone(), plain.clone()
+        if pairs := equalise(equalised):
+            label = f"  the same, {len(pairs)} pairs equalised"
+            yield label, lambda: self._made(equalised, correct_bias=True)
+        if values := smooth(smoothed, feeds(smoothed, self._samples)):
+            label = f"  the same, {len(values)} values smoothed"
+            yield label, lambda: self._made(smoothed, correct_bias=True)
+
+    def refinements(self) -> Iterator[tuple[str, Callable[[], ir.Model]]]:
+        """Labels and what makes the models that are refined layer by layer."""
+        plain = self._prepared
         yield "+ biases layer by layer", lambda: self._refined(plain, rounding=False)
         yield "+ compensated rounding", lambda: self._refined(plain, rounding=True)
-        if equalised := equalise(rewritten):
-            yield f"+ {len(equalised)} pairs equalised", lambda: self._refined(rewritten)
-        if smoothed := smooth(rewritten, feeds(rewritten, self._samples)):
-            yield f"+ {len(smoothed)} values smoothed", lambda: self._refined(rewritten)
 
     def _made(
         self, model: ir.Model, correct_bias: bool = False, method: str = "minmax"
@@ -134,6 +141,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", default=MODELS)
     parser.add_argument("--target", choices=TARGET_NAMES, default="avx2")
     parser.add_argument("--unfused", action="store_true")
+    parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     unfused = f" {'unfused':>8}" if arguments.unfused else ""
     print(f"{'model':<20} {'step':<30} {'quality':>8} {'noise':>9} {'seconds':>8}{unfused}")
@@ -141,7 +149,9 @@ def main() -> None:
         evaluation = EVALUATIONS[name]()
         quality = evaluation.quality(predictor(evaluation.model))
         print(f"{name:<20} {'float: ' + evaluation.metric:<30} {quality:>8.4f}", flush=True)
-        for label, make in Ablation(evaluation, arguments.target).rows():
+        ablation = Ablation(evaluation, arguments.target)
+        rows = [*ablation.rows(), *([] if arguments.quick else ablation.refinements())]
+        for label, make in rows:
             started = time.perf_counter()
             model = make()
             seconds = time.perf_counter() - started

@@ -11,7 +11,7 @@ from trimton.transforms.quantize.mixed_precision import mixed_step
 from trimton.transforms.quantize.parts import Part, Whole
 from trimton.transforms.quantize.range_choice import range_choice_step
 from trimton.transforms.quantize.refinement import Refined
-from trimton.transforms.quantize.settings import QuantizeSettings
+from trimton.transforms.quantize.settings import AUTO, QuantizeSettings
 from trimton.transforms.quantize.targets import Target
 from trimton.transforms.report import Step
 
@@ -21,9 +21,10 @@ def account(
 ) -> tuple[Step, ...]:
     """All that was done to the parts of ``whole``, in its order."""
     method = settings.calibration_method
+    how = "the best of several methods" if method == AUTO else method
     calibration = Step(
         "calibration",
-        f"activation ranges by {method}, for {target.name} kernels",
+        f"activation ranges by {how}, for {target.name} kernels",
         detail={"method": method, "target": target.name},
     )
     return (
