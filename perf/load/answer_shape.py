@@ -45,6 +45,16 @@ class AnswerShape:
     parts: tuple[bytes, bytes, bytes, bytes]
     fields: Fields
 
+    def stream_of(self, data: bytes, position: int) -> int:
+        """The stream of the answer at ``position`` if it has this shape, else 0.
+
+        There must be ``size_bytes`` from there on; 0 is no stream of a request.
+        """
+        head, number, middle, second, end_head, third, end = self.unpack(data, position)
+        if (head, middle, end_head, end) == self.parts and number == second == third:
+            return int(number)
+        return 0
+
     @classmethod
     def of(cls, data: bytes, decode: Callable[[bytes], Fields]) -> AnswerShape | None:
         """The shape of what ``data`` begins with; None where that is no whole answer of status 200.
