@@ -35,7 +35,9 @@ from trimton.transforms.prune.ties import Layer
 # Groups are taken together while the moments of their readers fit into this.
 _MOMENT_BYTES = 2**30
 _RIDGE = 1e-4
-# About what a joint refit leaves of an error that is left by a refit of the readers alone.
+# What a joint refit leaves of an error that is left by a refit of the readers alone: tried on the
+# six blocks of a residual network, from 0.3 to 1.2, half in the median. A trial for each group
+# would take longer than the refit itself.
 _LEFT_BY_JOINT_REFIT = 0.5
 
 
