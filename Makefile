@@ -85,8 +85,8 @@ bench-distill: $(DEV_STAMP) ## Students beside those of Torch-Pruning, of real m
 	@for name in distill_models distill_real_models distill_quantised; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-bench-promote: server ## Kills during promotions, clients beside them, large repositories (10 minutes)
-	@for name in promotion_kills promotion_under_load repository_scale; do \
+bench-promote: server ## Kills during promotions, clients beside them, large repositories, canaries (20 minutes)
+	@for name in promotion_kills promotion_under_load repository_scale canary agent_latency; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## Remove what make created here (not the server in the user's cache)
