@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from trimton.core.errors import UnsupportedModelError
-from trimton.transforms.distill.interpreter.node import Kernel, Results
+from trimton.transforms.distill.interpreter.node import Kernel, Results, described
 
 if TYPE_CHECKING:
-    from trimton.transforms.distill.interpreter.program import Trace
+    from trimton.transforms.distill.interpreter.trace import Trace
 
 Call = tuple[Kernel, Sequence[ir.Value | None]]
 
@@ -41,7 +41,7 @@ def kernel_of(node: ir.Node, trace: Trace) -> Call:
     Raises UnsupportedModelError for an operator other than If, Loop and Scan.
     """
     if node.op_type not in _BUILDERS:
-        raise UnsupportedModelError(f"{node.op_type} (node {node.name!r}) has no function here.")
+        raise UnsupportedModelError(f"{described(node)} has no function here.")
     return _BUILDERS[node.op_type](node, trace)
 
 
@@ -83,9 +83,9 @@ def _loop(node: ir.Node, trace: Trace) -> Call:
 
 def _scan(node: ir.Node, trace: Trace) -> Call:
     """The body runs along an axis of each scanned input, as from operator set 9 on."""
-    if trace.scope.opsets.get("", 0) < 9:
+    if trace.opsets.get("", 0) < 9:
         raise UnsupportedModelError(
-            f"Scan (node {node.name!r}) is of an operator set before 9; convert the model with "
+            f"{described(node)} is of an operator set before 9; convert the model with "
             f"onnx.version_converter."
         )
     graph = node.attributes["body"].as_graph()
@@ -126,7 +126,7 @@ def _scan(node: ir.Node, trace: Trace) -> Call:
 
 def _stacked(node: ir.Node, parts: Sequence[Tensor], axis: int) -> Tensor:
     if not parts:
-        raise UnsupportedModelError(f"{node.op_type} (node {node.name!r}) never ran its body.")
+        raise UnsupportedModelError(f"{described(node)} never ran its body.")
     return torch.stack(list(parts), axis)
 
 

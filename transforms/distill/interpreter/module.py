@@ -13,7 +13,7 @@ from trimton.core.errors import InputError
 from trimton.transforms.distill.interpreter.dtypes import Array, to_array, to_tensor
 from trimton.transforms.distill.interpreter.gradient_path import require_gradients
 from trimton.transforms.distill.interpreter.plan import Replacement
-from trimton.transforms.distill.interpreter.program import Program, Scope
+from trimton.transforms.distill.interpreter.program import Program
 from trimton.transforms.distill.interpreter.verify import verify
 from trimton.transforms.distill.interpreter.weights import collect_weights
 from trimton.transforms.graph.load import load_model
@@ -51,7 +51,6 @@ class OnnxModule(nn.Module):
         else:
             self._model = load_model(Path(model))
         self._batch_norm = batch_norm
-        self._scope = Scope(dict(self._model.opset_imports))
         self._by_name = dict(_named_values(self._model.graph))
         self._programs: dict[tuple[str, ...], Program] = {}
         self.outputs = tuple(outputs or (value.name or "" for value in self._model.graph.outputs))
@@ -135,7 +134,7 @@ class OnnxModule(nn.Module):
                 self._model.graph,
                 [self._value(name) for name in names],
                 [*self._model.graph.inputs, *weights],
-                scope=self._scope,
+                opsets=self._model.opset_imports,
                 fixed=fixed,
             )
         return self._programs[names]

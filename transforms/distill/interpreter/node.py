@@ -97,5 +97,11 @@ class NodeView:
         return lambda _: fixed
 
 
+def described(node: ir.Node) -> str:
+    """Operator, domain where it is not the standard one, and name: for a person to find it."""
+    domain = f" of {node.domain}" if node.domain else ""
+    return f"{node.op_type}{domain} (node {node.name!r})"
+
+
 def _integers(value: Tensor | None) -> list[int] | None:
     return None if value is None else [int(number) for number in value.reshape(-1).tolist()]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.distill.interpreter.dtypes import ONNX_TYPES, to_array, to_tensor
-from trimton.transforms.distill.interpreter.node import Kernel
+from trimton.transforms.distill.interpreter.node import Kernel, described
 from trimton.transforms.graph.load import one_line
 from trimton.transforms.graph.session import ORT_ERRORS, open_session
 
@@ -48,9 +48,8 @@ def runtime_kernel(node: ir.Node, opsets: Mapping[str, int]) -> Kernel:
 
 def no_gradient(node: ir.Node) -> UnsupportedModelError:
     """The error for an operator that stands between weights and outputs."""
-    domain = f" of {node.domain}" if node.domain else ""
     return UnsupportedModelError(
-        f"{node.op_type}{domain} (node {node.name!r}) stands between weights and outputs, and no "
+        f"{described(node)} stands between weights and outputs, and no "
         f"gradient of it is known; train a model that ends before it, or export it without."
     )
 
@@ -58,7 +57,7 @@ def no_gradient(node: ir.Node) -> UnsupportedModelError:
 def _by_output(node: ir.Node, made: Sequence[Any]) -> tuple[Tensor | None, ...]:
     if not all(isinstance(item, np.ndarray) for item in made):
         raise UnsupportedModelError(
-            f"{node.op_type} (node {node.name!r}) makes sequences or maps, which torch lacks."
+            f"{described(node)} makes sequences or maps, which torch lacks."
         )
     arrays = iter(made)
     return tuple(to_tensor(next(arrays)) if value.name else None for value in node.outputs)
@@ -90,6 +89,6 @@ def _session(
         return open_session(ir.Model(graph, ir_version=_IR_VERSION), threads=1)
     except ORT_ERRORS as error:
         raise UnsupportedModelError(
-            f"{node.op_type} (node {node.name!r}) has no function here, and ONNX Runtime cannot "
+            f"{described(node)} has no function here, and ONNX Runtime cannot "
             f"compute it alone: {one_line(str(error))}."
         ) from error

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trimton.core.errors import UnsupportedModelError
 from trimton.transforms.distill.interpreter.dtypes import Array, to_array, to_tensor
+from trimton.transforms.distill.interpreter.node import described
 from trimton.transforms.distill.interpreter.program import Program
 from trimton.transforms.graph.difference import relative_difference, smallest_scale
 from trimton.transforms.graph.taps import Taps
@@ -56,7 +57,7 @@ def _require_equal(node: ir.Node, value: ir.Value, made: Tensor, truth: Array) -
     array = to_array(made)
     if array.shape != truth.shape:
         raise UnsupportedModelError(
-            f"{node.op_type} (node {node.name!r}) makes {value.name!r} of shape "
+            f"{described(node)} makes {value.name!r} of shape "
             f"{list(array.shape)} here and {list(truth.shape)} in ONNX Runtime."
         )
     # Quantised values are floating point here, so that gradients pass: see quantisation.
@@ -64,7 +65,7 @@ def _require_equal(node: ir.Node, value: ir.Value, made: Tensor, truth: Array) -
     difference = relative_difference(*comparable, smallest_scale(value))
     if difference > _TOLERANCES.get(made.dtype, _TOLERANCE):
         raise UnsupportedModelError(
-            f"{node.op_type} (node {node.name!r}) differs from ONNX Runtime by {difference:.2g} "
+            f"{described(node)} differs from ONNX Runtime by {difference:.2g} "
             f"of its largest value {value.name!r}, so gradients would be those of another model."
         )
     return difference

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trimton.core.errors import UnsupportedModelError
-from trimton.transforms.distill.interpreter.node import Kernel, NodeView, Results
+from trimton.transforms.distill.interpreter.node import Kernel, NodeView, Results, described
 from trimton.transforms.distill.interpreter.operators.table import Builder
 
 
@@ -66,7 +66,7 @@ def dropout(view: NodeView) -> Kernel:
     """
     if view.known_number(2):
         raise UnsupportedModelError(
-            f"Dropout (node {view.node.name!r}) drops at random in inference, too; export the "
+            f"{described(view.node)} drops at random in inference, too; export the "
             f"model in inference form."
         )
     wants_mask, is_full = view.wants(1), view.opset >= 12
