@@ -5,8 +5,8 @@
 Everything starts from the ONNX file. Students are cut from the teacher's graph without any repair
 and trained on the 60,000 training images, without their labels and with them. Beside them stands
 Torch-Pruning from the PyTorch source, cut to about as few multiply-accumulates and trained for as
-many seconds in the same way. Accuracy is that on the 10,000 test images; speed is that in ONNX Runtime in
-interleaved runs (the lower quartiles), at batch 1, 8 and 32, over the teacher's.
+many seconds in the same way. Accuracy is that on the 10,000 test images; speed is that in ONNX
+Runtime in interleaved runs (the lower quartiles), at batch 1, 8 and 32, over the teacher's.
 
 State is kept in ``--work``, so that a benchmark that was killed goes on. ``--quick`` trains the
 first student for two epochs. Exit code 1 if a target is missed: at most 0.3 points lost at 3 times
