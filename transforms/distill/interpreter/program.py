@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 
 import onnx_ir as ir
+import torch
 from torch import Tensor
 
 from trimton.transforms.distill.interpreter.plan import Plan, Replacement
@@ -59,7 +60,8 @@ class Program:
         """
         replace = replace or {}
         shapes = [(given[index].shape, given[index].dtype) for index in self._keyed]
-        key = (from_batch, frozenset(replace), *shapes)
+        # Constants that were computed in half precision must not serve in single.
+        key = (from_batch, torch.is_autocast_enabled("cpu"), frozenset(replace), *shapes)
         plan = self._plans.get(key)
         if plan is not None and observe is None:
             self._plans.move_to_end(key)
