@@ -61,6 +61,7 @@ class _Writer:
         self._written: dict[str, ir.Value] = {}
         self._quantised: dict[str, ir.Value] = {}
         self._parameters: dict[int, tuple[ir.Value, ir.Value]] = {}
+        self._zeros: dict[tuple[ir.DataType, int], ir.Value] = {}
 
     def write_weights(self, integer_bias: bool) -> None:
         for site in self._placement.weights:
@@ -201,15 +202,29 @@ class _Writer:
         node.replace_input_with(index, self._dequantised(name, integers, encoding, node))
 
     def _scale(self, name: str, encoding: Encoding) -> tuple[ir.Value, ir.Value]:
-        """The constants of ``encoding``; those who share it share them."""
+        """The constants of ``encoding``; those who share it share them.
+
+        Layers with as many channels share their zero points, which are zeros: together those would
+        take as much room as the biases.
+        """
         if id(encoding) not in self._parameters:
             scale = np.asarray(encoding.scale, np.float32)
-            zero_point = np.asarray(encoding.zero_point, encoding.dtype.numpy())
             self._parameters[id(encoding)] = (
                 self._editor.add_constant(self._graph, f"{name}_scale", scale),
-                self._editor.add_constant(self._graph, f"{name}_zero_point", zero_point),
+                self._zero_point(name, encoding),
             )
         return self._parameters[id(encoding)]
+
+    def _zero_point(self, name: str, encoding: Encoding) -> ir.Value:
+        array = np.asarray(encoding.zero_point, encoding.dtype.numpy())
+        is_zeros = array.ndim > 0 and not array.any()
+        key = (encoding.dtype, array.size)
+        if is_zeros and key in self._zeros:
+            return self._zeros[key]
+        value = self._editor.add_constant(self._graph, f"{name}_zero_point", array)
+        if is_zeros:
+            self._zeros[key] = value
+        return value
 
     def _node(
         self,
