@@ -14,6 +14,7 @@ from trimton.perf.report.cells import (
     model_view,
 )
 from trimton.perf.report.document import RunDocument
+from trimton.perf.report.level_notes import notes_of
 from trimton.perf.results import Interval, LevelSummary, LoadWindow, MetricComparison
 from trimton.perf.verdict import Check, CheckOutcome
 
@@ -164,7 +165,7 @@ def notes(document: RunDocument) -> list[str]:
     if failed:
         total = sum(sum(level.errors.values()) for level in failed)
         found.append(f"{total:,} requests failed and are not in the latencies: {_places(failed)}.")
-    found.extend(f"{_place(level)}: {'; '.join(level.notes)}." for level in levels if level.notes)
+    found.extend(f"{note}." for note in notes_of(levels))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trimton.perf.report.level_notes import notes_of
 from trimton.perf.results import LevelSummary, QualitySummary
 from trimton.perf.stats.quantiles import ERROR_RATE
 from trimton.perf.stats.sequential import Comparison, Questions
@@ -13,7 +14,6 @@ from trimton.plugin.cli.level_output import (
     comparison_table,
     level_json,
     level_table,
-    notes_of,
     quality_table,
     server_json,
 )

@@ -12,8 +12,9 @@ from rich.table import Table
 from trimton.perf.load.peak_search import Peak
 from trimton.perf.load.slices import Slice
 from trimton.perf.measure.histogram import PERCENTILES
+from trimton.perf.report.level_notes import notes_of
 from trimton.perf.targets.endpoint import ServerMetadata
-from trimton.plugin.cli.level_output import level_json, level_table, notes_of, server_json
+from trimton.plugin.cli.level_output import level_json, level_table, server_json
 from trimton.plugin.load_test import LoadTest, Measuring
 from trimton.plugin.subjects import Subject
 from trimton.plugin.wire import Wire

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from trimton.perf.measure.histogram import LatencyHistogram
+from trimton.perf.report.level_notes import notes_of
 from trimton.perf.results import LoadWindow
 from trimton.perf.stats.levels import summarise_levels
-from trimton.plugin.cli.level_output import level_json, notes_of
+from trimton.plugin.cli.level_output import level_json
 
 
 def windows(variant: str, concurrency: int, throughputs: list[float], requests: int = 500):
