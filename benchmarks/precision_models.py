@@ -1,17 +1,18 @@
 """Blocks, dynamic quantisation and half precision on real models, beside ONNX Runtime's tools.
 
-    python benchmarks/precision_models.py [NAME...]
+    python benchmarks/precision_models.py [--only TEXT] [NAME...]
 
 For each model: its quality in the kernels of this machine, size and latency as shares of the
 float file's (batch 1, one thread; the models take turns, the median of the rounds' ratios), and
 the seconds that making it took. A tool that refuses a model or makes one that does not run is
-shown with its reason. Models and data are fetched once.
+shown with its reason. --only takes the rows whose name has this text. Models and data are fetched
+once.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -164,15 +165,17 @@ def result(name: str, maker: Maker, evaluation: Evaluation, folder: Path) -> Res
     return Result(name, path, quality, size, seconds)
 
 
-def bench(name: str) -> None:
-    """Print the table of one model."""
+def bench(name: str, only: str) -> None:
+    """Print the table of one model, the rows whose name has the text ``only``."""
     evaluation = EVALUATIONS[name]()
     float_quality = evaluation.quality(predictor(evaluation.model))
     size_mib = evaluation.model.stat().st_size / 2**20
     print(f"\n{name}: {evaluation.metric} {float_quality:.4f} in float, {size_mib:.1f} MiB")
     with tempfile.TemporaryDirectory(prefix="trimton-") as text:
         found = {
-            title: result(title, maker, evaluation, Path(text)) for title, maker in MAKERS.items()
+            title: result(title, maker, evaluation, Path(text))
+            for title, maker in MAKERS.items()
+            if only in title
         }
         made = {title: one for title, one in found.items() if isinstance(one, Result)}
         models = {"float": evaluation.model} | {title: one.model for title, one in made.items()}
@@ -187,14 +190,17 @@ def bench(name: str) -> None:
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(NAMES)
-    if wrong := set(names) - set(EVALUATIONS):
-        sys.exit(f"{wrong.pop()} is none of {', '.join(EVALUATIONS)}")
+    parser = argparse.ArgumentParser(description="See the head of this file.")
+    parser.add_argument("--only", default="", metavar="TEXT")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    given = parser.parse_args()
+    if wrong := set(given.names) - set(EVALUATIONS):
+        parser.error(f"{wrong.pop()} is none of {', '.join(EVALUATIONS)}")
     logging.disable(logging.WARNING)
     machine = describe()
     print(machine.cpu_model, *machine.instruction_sets)
-    for name in names:
-        bench(name)
+    for name in given.names or NAMES:
+        bench(name, given.only)
 
 
 if __name__ == "__main__":
