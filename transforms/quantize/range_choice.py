@@ -1,4 +1,4 @@
-"""Which method chooses the ranges of a model: the one that leaves its outputs closest.
+"""Which method chooses the ranges of a model: the one that leaves its outputs clearly closest.
 
 No method is best everywhere. Clipping gains where a few values are far out, and costs where just
 these decide. The histograms of one pass give the ranges of every method, so that trying one takes
@@ -14,8 +14,11 @@ from trimton.transforms.quantize.quantiser import Quantiser
 from trimton.transforms.quantize.settings import AUTO, QuantizeSettings
 from trimton.transforms.report import Step
 
-# The first wins where two are equally close.
-CANDIDATES = ("minmax", "percentile", "mse")
+# Methods that clip are taken where the error falls to this share of that of the extremes: samples
+# that were not seen reach further than those that were.
+CLIPPING = ("percentile", "mse")
+_WORTH_CLIPPING = 0.9
+CANDIDATES = ("minmax", *CLIPPING)
 _SAMPLES = 64
 
 
@@ -41,7 +44,9 @@ def choose_ranges(quantiser: Quantiser, settings: QuantizeSettings) -> RangeChoi
         quantiser.use_method(method)
         made = quantiser.make(placement, refined=False)
         fidelities[method] = reference.fidelity(made.model)
-    best = min(CANDIDATES, key=lambda method: fidelities[method].error)
+    best = min(CLIPPING, key=lambda method: fidelities[method].error)
+    if fidelities[best].error > _WORTH_CLIPPING * fidelities["minmax"].error:
+        best = "minmax"
     quantiser.use_method(best)
     return RangeChoice(best, fidelities)
 
@@ -51,7 +56,7 @@ def range_choice_step(choice: RangeChoice) -> Step:
     tried = ", ".join(f"{name} {fid.sqnr_db:.1f} dB" for name, fid in choice.fidelities.items())
     return Step(
         "range-method",
-        f"activation ranges by {choice.method}, which leaves the outputs closest ({tried})",
+        f"activation ranges by {choice.method}, of several methods ({tried})",
         detail={
             "method": choice.method,
             "sqnr_db": {name: fid.sqnr_db for name, fid in choice.fidelities.items()},

@@ -1,4 +1,4 @@
-"""The method of ranges that is left open is the one whose outputs are closest."""
+"""The method of ranges that is left open is the one whose outputs are clearly closest."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from trimton.transforms.quantize.range_choice import CANDIDATES
 ModelMaker = Callable[..., ir.Model]
 RNG = np.random.default_rng(2)
 WEIGHT = RNG.normal(size=(16, 16)).astype(np.float32)
+# What channel 3 holds hardly matters to the outputs, however large it is.
+WEIGHT[3] *= 1e-4
 SETTINGS = QuantizeSettings(target="avx512_vnni", smooth=False)
 
 
@@ -29,16 +31,15 @@ def error(model: ir.Model, quantised: ir.Model, samples: dict[str, np.ndarray]) 
     return float(np.square(made - exact).mean())
 
 
-@pytest.mark.parametrize("largest", [1.0, 400.0])
-def test_the_method_is_the_best_of_all_that_can_be_taken(
+@pytest.mark.parametrize("largest", [1.0, 50.0])
+def test_the_method_clips_where_that_leaves_the_outputs_closer(
     make_model: ModelMaker, largest: float
 ) -> None:
-    """One number far out is what counts for the extremes, and hardly matters to the outputs."""
     model = make_model(
-        "g (float[N,16] x, float[16,16] w) => (float[N,16] y) { y = MatMul(x, w) }", w=WEIGHT
+        "g (float[N,64,16] x, float[16,16] w) => (float[N,64,16] y) { y = MatMul(x, w) }", w=WEIGHT
     )
-    x = RNG.uniform(-1, 1, (64, 16)).astype(np.float32)
-    x[5, 3] = largest
+    x = RNG.uniform(-1, 1, (64, 64, 16)).astype(np.float32)
+    x[5, 3, 3] = largest
     samples = {"x": x}
 
     quantised, report = quantize(model, samples, SETTINGS)
@@ -49,8 +50,11 @@ def test_the_method_is_the_best_of_all_that_can_be_taken(
         )
         for name in CANDIDATES
     }
-    assert chosen(report) == min(errors, key=lambda name: errors[name])
-    assert error(model, quantised, samples) == pytest.approx(min(errors.values()))
+    closest = min(errors, key=lambda name: errors[name])
+    is_clear = errors[closest] < 0.9 * errors["minmax"]
+    assert is_clear == (largest > 1)
+    assert chosen(report) == (closest if is_clear else "minmax")
+    assert error(model, quantised, samples) == pytest.approx(errors[chosen(report)])
 
 
 def test_a_method_that_is_named_is_taken(make_model: ModelMaker) -> None:
