@@ -48,11 +48,13 @@ def kernel_of(node: ir.Node, trace: Trace) -> Call:
 def _if(node: ir.Node, trace: Trace) -> Call:
     branches = [trace.body(branch) for branch in _branches(node)]
     captured = list(dict.fromkeys(value for branch in branches for value in branch.sources))
+    from_batch = trace.from_batch
     picks = [[captured.index(value) for value in branch.sources] for branch in branches]
 
     def run(condition: Tensor, *given: Tensor) -> Results:
         chosen = 0 if bool(condition) else 1
-        return trace.run(branches[chosen], [given[index] for index in picks[chosen]])
+        read = [given[index] for index in picks[chosen]]
+        return branches[chosen].run(read, from_batch=from_batch)
 
     return run, [node.inputs[0], *captured]
 
@@ -60,7 +62,7 @@ def _if(node: ir.Node, trace: Trace) -> Call:
 def _loop(node: ir.Node, trace: Trace) -> Call:
     """Carried values go round; each of the others is stacked, one a turn."""
     graph = node.attributes["body"].as_graph()
-    body = trace.body(graph)
+    body, from_batch = trace.body(graph), trace.from_batch
     captured = body.sources[len(graph.inputs) :]
     carried_count = len(graph.inputs) - 2
     inputs = [*node.inputs, *[None] * (2 + carried_count - len(node.inputs))]
@@ -72,7 +74,7 @@ def _loop(node: ir.Node, trace: Trace) -> Call:
         turn = 0
         while goes_on and (limit is None or turn < int(limit)):
             now = (torch.tensor(turn), torch.tensor(goes_on))
-            answer, *made = trace.run(body, [*now, *carried, *outside])
+            answer, *made = body.run([*now, *carried, *outside], from_batch=from_batch)
             carried, goes_on, turn = tuple(made[:carried_count]), bool(answer), turn + 1
             for stack, tensor in zip(stacks, made[carried_count:], strict=True):
                 stack.append(tensor)
@@ -89,7 +91,7 @@ def _scan(node: ir.Node, trace: Trace) -> Call:
             f"onnx.version_converter."
         )
     graph = node.attributes["body"].as_graph()
-    body = trace.body(graph)
+    body, from_batch = trace.body(graph), trace.from_batch
     captured = body.sources[len(graph.inputs) :]
     scanned = node.attributes["num_scan_inputs"].as_int()
     carried_count = len(graph.inputs) - scanned
@@ -111,7 +113,7 @@ def _scan(node: ir.Node, trace: Trace) -> Call:
         ]
         stacks: list[list[Tensor]] = [[] for _ in range(made_count)]
         for now in zip(*parts, strict=True):
-            made = trace.run(body, [*carried, *now, *outside])
+            made = body.run([*carried, *now, *outside], from_batch=from_batch)
             carried = tuple(made[:carried_count])
             for stack, tensor in zip(stacks, made[carried_count:], strict=True):
                 stack.append(tensor)

@@ -128,10 +128,6 @@ class Trace:
         known = [value for value in captured if value in self._slots and self.is_known(value)]
         return self._program.body(graph, [*graph.inputs, *captured], known)
 
-    def run(self, body: Program, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What ``body`` makes of ``given``; values are replaced in the main graph only."""
-        return body.run(given, from_batch=self.from_batch)
-
     def call(self, node: ir.Node, kernel: Kernel, read: Sequence[ir.Value | None]) -> None:
         """Compute and record one call that makes the outputs of ``node``."""
         inputs = tuple(ABSENT if value is None else self._slots[value] for value in read)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,23 @@ def test_a_scan_runs_backwards_over_its_input(parse, in_runtime) -> None:
     module = OnnxModule(model)
     z = agree(module, model, in_runtime, {"h": x_of(1)[0], "x": x_of(5)})
     assert learned(module, z) == {"w"}
+
+
+def test_a_plan_with_a_branch_does_not_hold_what_it_was_made_with(parse) -> None:
+    text = f"""g (float[N,3] x0, bool c) => (float[N,3] z) {{
+        x1 = Tanh(x0)  x = Neg(x1)  {BRANCHES}
+    }}"""
+    module = OnnxModule(parse(text, w=W, v=V))
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    def watch(value: torch.Tensor) -> torch.Tensor:
+        seen.append(weakref.ref(value))
+        return value
+
+    feeds = {"x0": torch.zeros(2, 3), "c": torch.tensor(True)}
+    with torch.no_grad():
+        module(feeds, replace={"x1": watch, "x": watch})
+    assert [ref() for ref in seen] == [None, None]
 
 
 def test_an_operator_without_gradient_in_a_body_is_named(parse) -> None:
