@@ -38,7 +38,7 @@ _SPEED = {
     "float32 again when the model is loaded: the file is half as large, and the model as fast "
     "and as large in memory as before",
     "gpu": "not measured here: half precision is for GPUs (CUDA, TensorRT), which compute products "
-    "in it; a CPU has to cast and is slower",
+    "in it; a CPU has to cast around its kernels and is no faster",
 }
 
 
