@@ -23,7 +23,7 @@ DOMAIN = "com.microsoft"
 # Inputs of LSTM: sequence, W, R, B, lengths, initial state and cell, peepholes.
 _INPUTS = 8
 _WEIGHTS = (1, 2)
-# Attributes that the operator has no counterpart for, with the value that needs none.
+# Where the batch stands (operator set 14): the operator knows only its default, the second axis.
 _LAYOUT = "layout"
 
 
