@@ -157,7 +157,8 @@ def command(
     A student is a smaller form of its teacher: from `trimton prune`, `prune --blocks` or
     `factorise`, or any ONNX model with the same outputs. Leave BatchNormalizations in both (do not
     fuse before), they help training; fuse after. The best weights on held-out samples are written,
-    never worse ones than STUDENT has. After a kill, the same command goes on where it stopped.
+    never worse ones than STUDENT has. A quantised STUDENT is trained through its rounding and keeps
+    its graph and scales. After a kill, the same command goes on where it stopped.
 
     Example: trimton distill model.onnx pruned.onnx distilled.onnx --data training.npz
     """
