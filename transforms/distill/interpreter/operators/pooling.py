@@ -68,9 +68,7 @@ def _window_sums(x: Tensor, kernel: Sequence[int], window: Window) -> Tensor:
     channels = x.shape[1]
     ones = torch.ones((channels, 1, *kernel), dtype=x.dtype)
     convolve = _CONVOLUTIONS[len(kernel)]
-    return convolve(
-        x, ones, stride=window.strides, dilation=window.dilations, groups=channels
-    )  # fmt: skip
+    return convolve(x, ones, stride=window.strides, dilation=window.dilations, groups=channels)
 
 
 def _is_narrow(front: Sequence[int], kernel: Sequence[int]) -> bool:
