@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Editor, constant_array
 from trimton.transforms.quantize.encoding import Array, Encoding
+from trimton.transforms.quantize.qdq_nodes import QdqNodes, producer_of
 from trimton.transforms.quantize.sites import Placement, WeightSite
 
 Weights = Mapping[str, tuple[Array, Encoding]]
@@ -60,8 +61,7 @@ class _Writer:
         }
         self._written: dict[str, ir.Value] = {}
         self._quantised: dict[str, ir.Value] = {}
-        self._parameters: dict[int, tuple[ir.Value, ir.Value]] = {}
-        self._zeros: dict[tuple[ir.DataType, int], ir.Value] = {}
+        self._qdq = QdqNodes(model.graph, self._editor)
 
     def write_weights(self, integer_bias: bool) -> None:
         for site in self._placement.weights:
@@ -105,14 +105,16 @@ class _Writer:
         is_integer = producer is not None and producer.name in self._nodes
         name = value.name or ""
         users = [use for use in value.uses() if is_integer or self._reads_integers(*use)]
-        scale, zero_point = self._scale(name, encoding)
-        quantised = self._node("QuantizeLinear", name, [value, scale, zero_point], encoding.dtype)
+        scale, zero_point = self._qdq.parameters(name, encoding)
+        quantised = self._qdq.node(
+            "QuantizeLinear", name, [value, scale, zero_point], encoding.dtype
+        )
         quantised.shape = value.shape
         self._quantised[name] = quantised
         if producer is None:
-            self._graph.insert_before(next(iter(self._graph)), _producer(quantised))
+            self._graph.insert_before(next(iter(self._graph)), producer_of(quantised))
         else:
-            self._graph.insert_after(producer, _producer(quantised))
+            self._graph.insert_after(producer, producer_of(quantised))
         result = self._floats(value, quantised, encoding)
         for node, index in users:
             node.replace_input_with(index, result)
@@ -125,15 +127,15 @@ class _Writer:
         value.replace_all_uses_with(result)
         self._stand_in(value, result)
         self._quantised[value.name or ""] = quantised
-        self._graph.remove(_producer(value), safe=True)
+        self._graph.remove(producer_of(value), safe=True)
 
     def _floats(self, value: ir.Value, quantised: ir.Value, encoding: Encoding) -> ir.Value:
         """The floats of ``quantised`` that stand for ``value``."""
         name = value.name or ""
-        inputs = [quantised, *self._scale(name, encoding)]
-        result = self._node("DequantizeLinear", name, inputs, ir.DataType.FLOAT)
+        inputs = [quantised, *self._qdq.parameters(name, encoding)]
+        result = self._qdq.node("DequantizeLinear", name, inputs, ir.DataType.FLOAT)
         result.shape = value.shape
-        self._graph.insert_after(_producer(quantised), _producer(result))
+        self._graph.insert_after(producer_of(quantised), producer_of(result))
         return result
 
     def _reads_integers(self, node: ir.Node, index: int) -> bool:
@@ -154,11 +156,13 @@ class _Writer:
         """The floats of a constant that is stored as integers, made ahead of ``before``."""
         if name not in self._written:
             stored = self._editor.add_constant(self._graph, f"{name}_quantized", integers)
-            scale, zero_point = self._scale(name, encoding)
+            scale, zero_point = self._qdq.parameters(name, encoding)
             inputs = [stored, scale, zero_point]
-            result = self._node("DequantizeLinear", name, inputs, ir.DataType.FLOAT, encoding.axis)
+            result = self._qdq.node(
+                "DequantizeLinear", name, inputs, ir.DataType.FLOAT, encoding.axis
+            )
             result.shape = stored.shape
-            self._graph.insert_before(before, _producer(result))
+            self._graph.insert_before(before, producer_of(result))
             self._written[name] = result
         return self._written[name]
 
@@ -169,13 +173,13 @@ class _Writer:
             self._written[key] = self._editor.add_constant(self._graph, key, integers)
         node.replace_input_with(0, self._written[key])
         rows = node.outputs[0]
-        scale, zero_point = self._scale(name, encoding)
+        scale, zero_point = self._qdq.parameters(name, encoding)
         axis = None if encoding.axis is None else -1
         inputs = [rows, scale, zero_point]
-        result = self._node("DequantizeLinear", name, inputs, ir.DataType.FLOAT, axis)
+        result = self._qdq.node("DequantizeLinear", name, inputs, ir.DataType.FLOAT, axis)
         result.shape = rows.shape
-        self._graph.insert_after(node, _producer(result))
-        reader = _producer(result)
+        self._graph.insert_after(node, producer_of(result))
+        reader = producer_of(result)
         rows.type = ir.TensorType(encoding.dtype)
         for user, index in tuple(rows.uses()):
             if user is not reader:
@@ -201,59 +205,9 @@ class _Writer:
         integers = encoding.quantise(floats.astype(np.float64))
         node.replace_input_with(index, self._dequantised(name, integers, encoding, node))
 
-    def _scale(self, name: str, encoding: Encoding) -> tuple[ir.Value, ir.Value]:
-        """The constants of ``encoding``; those who share it share them.
-
-        Layers with as many channels share their zero points, which are zeros: together those would
-        take as much room as the biases.
-        """
-        if id(encoding) not in self._parameters:
-            scale = np.asarray(encoding.scale, np.float32)
-            self._parameters[id(encoding)] = (
-                self._editor.add_constant(self._graph, f"{name}_scale", scale),
-                self._zero_point(name, encoding),
-            )
-        return self._parameters[id(encoding)]
-
-    def _zero_point(self, name: str, encoding: Encoding) -> ir.Value:
-        array = np.asarray(encoding.zero_point, encoding.dtype.numpy())
-        is_zeros = array.ndim > 0 and not array.any()
-        key = (encoding.dtype, array.size)
-        if is_zeros and key in self._zeros:
-            return self._zeros[key]
-        value = self._editor.add_constant(self._graph, f"{name}_zero_point", array)
-        if is_zeros:
-            self._zeros[key] = value
-        return value
-
-    def _node(
-        self,
-        op_type: str,
-        name: str,
-        inputs: list[ir.Value],
-        dtype: ir.DataType,
-        axis: int | None = None,
-    ) -> ir.Value:
-        """The output of a new node, which is in no graph yet."""
-        suffix = "quantized" if op_type == "QuantizeLinear" else "dequantized"
-        output = ir.Value(
-            name=self._editor.fresh_name(f"{name}_{suffix}"), type=ir.TensorType(dtype)
-        )
-        attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
-        label = self._editor.fresh_name(f"{name}_{op_type}")
-        ir.Node("", op_type, inputs, attributes, outputs=[output], name=label)
-        return output
-
 
 def _index(node: ir.Node, name: str) -> int:
     for index, value in enumerate(node.inputs):
         if value is not None and value.name == name:
             return index
     raise ValueError(f"{node.name} does not read {name}")
-
-
-def _producer(value: ir.Value) -> ir.Node:
-    node = value.producer()
-    if node is None:
-        raise ValueError(f"{value.name} is made by no node")
-    return node
