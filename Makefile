@@ -78,7 +78,7 @@ bench-real: setup ## Pruned, factorised and sparse forms of real models (some ho
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-quantize: setup ## Quantised models beside those of other tools; what calibration costs (an hour)
-	@for name in quantize_models quantize_calibration; do \
+	@for name in quantize_models quantize_calibration precision_models; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-distill: $(DEV_STAMP) ## Students beside those of Torch-Pruning, of real models, in few bits (three hours)
