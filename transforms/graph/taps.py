@@ -37,8 +37,12 @@ class Taps:
             raise UnsupportedModelError(f"ONNX Runtime does not know {', '.join(custom)}.")
         part = _part(model, set(self._names))
         try:
+            # Whoever taps computes with the values before it asks for the next: threads that spin
+            # meanwhile would take the cores from it.
             session = (
-                open_session(part, optimise=optimise, threads=threads) if len(part.graph) else None
+                open_session(part, optimise=optimise, threads=threads, stop_spinning=True)
+                if len(part.graph)
+                else None
             )
         except ORT_ERRORS as error:
             raise UnsupportedModelError(

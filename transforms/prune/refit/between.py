@@ -53,7 +53,9 @@ class Between:
 
     def __init__(self, model: ir.Model, producer: Layer, consumer: Layer) -> None:
         start, end = producer.node.outputs[0], consumer.activation
-        self._session = None if start is end else open_session(_part(model, start, end))
+        self._session = None
+        if start is not end:
+            self._session = open_session(_part(model, start, end), stop_spinning=True)
         self._input, self._output = f"{start.name}_given", end.name or ""
         self._dtype = (start.dtype or ir.DataType.FLOAT).numpy()
 
