@@ -107,7 +107,20 @@ def _is_weight_at(tensor: ir.TensorProtocol, node: ir.Node, index: int) -> bool:
         return False
     if index in _WEIGHT_INPUTS.get(node.op_type, ()):
         return True
-    return node.op_type in _ARITHMETIC and tensor.size > 1 and not _is_mask(tensor.numpy())
+    if node.op_type not in _ARITHMETIC or _is_mask(tensor.numpy()):
+        return False
+    return tensor.size > 1 or _is_bias_of_one(node, index)
+
+
+def _is_bias_of_one(node: ir.Node, index: int) -> bool:
+    """Whether ``node`` adds a single number to a product with a single column."""
+    other = node.inputs[1 - index] if node.op_type == "Add" else None
+    product = None if other is None else other.producer()
+    if product is None or product.op_type != "MatMul" or product.domain:
+        return False
+    weight = product.inputs[1]
+    tensor = None if weight is None else weight.const_value
+    return tensor is not None and tensor.shape.numpy()[-1:] == (1,)
 
 
 def _is_mask(array: Array) -> bool:

@@ -163,6 +163,13 @@ def test_numbers_of_a_formula_and_masks_are_no_weights(parse) -> None:
     assert [name for name, _ in OnnxModule(model).weights()] == ["gamma"]
 
 
+def test_the_bias_of_a_single_output_learns(parse) -> None:
+    text = "g (float[N,3] x) => (float[N,1] z) {y = MatMul(x, w) b = Add(bias, y) z = Mul(b, two)}"
+    numbers = {"bias": np.array([0.5], np.float32), "two": np.array([2], np.float32)}
+    module = OnnxModule(parse(text, w=floats(3, 1), **numbers))
+    assert [name for name, _ in module.weights()] == ["w", "bias"]
+
+
 def test_a_weight_learns_through_nodes_that_move_it(parse) -> None:
     text = """g (float[N,3] x) => (float[N,2] z) {
         t = Transpose<perm = [1, 0]>(w)  y = MatMul(x, t)  u = Unsqueeze(b, zero)  z = Add(y, u)
