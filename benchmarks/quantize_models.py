@@ -109,7 +109,9 @@ def result(recipe: Recipe, evaluation: Evaluation, made: Made) -> Result | str:
             kernels(made.model, evaluation.request),
         )
     except ORT_ERRORS as error:
-        return f"does not run: {one_line(str(error))[:MOST_CHARACTERS]}"
+        # The runtime names the file first, and then what is wrong with it.
+        reason = one_line(str(error)).rpartition("failed:")[2]
+        return f"does not run: {reason[:MOST_CHARACTERS]}"
 
 
 def with_latency(evaluation: Evaluation, found: Sequence[Result]) -> list[Result]:
