@@ -82,7 +82,7 @@ bench-quantize: setup ## Quantised models beside those of other tools; what cali
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-distill: $(DEV_STAMP) ## Students beside those of Torch-Pruning, of real models, in few bits (three hours)
-	@for name in distill_models distill_real_models distill_quantised; do \
+	@for name in interpreter_models distill_models distill_real_models distill_quantised; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-promote: server ## Kills during promotions, clients beside them, large repositories, canaries (20 minutes)
