@@ -98,6 +98,13 @@ def test_quality_counts_samples_whose_largest_output_is_right(tmp_path):
     assert agreement(path, inputs, "y")(predict) == 1
     swapped = agreement(path, inputs, "y")(lambda feed: {"y": feed["x"][:, ::-1]})
     assert swapped == 0
+    unclear = {"x": np.array([[0, 5], [0, 0.1]], np.float32)}
+
+    def far(feed):
+        return {"y": feed["x"] + np.float32([1, 0])}
+
+    assert agreement(path, unclear, "y")(far) == 0.5
+    assert agreement(path, unclear, "y", least_probability=0.9)(far) == 1
     assert (answers(predict, inputs, "y") == inputs["x"]).all()
     assert [feed["x"].shape for feed in one_by_one(inputs)[:2]] == [(1, 2), (1, 2)]
 
