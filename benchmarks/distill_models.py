@@ -19,13 +19,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
-from prune_accuracy import FOLDER, Bench
+from evaluation.catalogue import EVALUATIONS
+from evaluation.evaluation import Evaluation, predictor
 from torch_pruning_rival import pruned_and_distilled
 
 from trimton.core.files import write_text
@@ -38,10 +40,10 @@ from trimton.transforms.fuse import fuse
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.inputs import input_specs
 from trimton.transforms.graph.load import load_model
+from trimton.transforms.graph.save import save_model
 from trimton.transforms.prune import PruneSettings, prune
 from trimton.transforms.prune.cost_profile import speedup
 
-TEACHER = FOLDER / "1" / "model.onnx"
 BATCHES = (1, 8, 32)
 MOST_SECONDS = 20 * 60
 SETTINGS = DistillSettings(
@@ -125,17 +127,21 @@ class Clock:
 
 @dataclass(frozen=True)
 class Course:
-    """What students are trained on, and where their state is kept."""
+    """What students are trained and judged on, and where their state is kept.
 
-    bench: Bench
+    ``fused`` is the teacher as it runs fastest, which speeds are measured against.
+    """
+
+    evaluation: Evaluation
     teacher: ir.Model
+    fused: ir.Model
     training: Samples
     settings: DistillSettings
     work: Path
 
     def rows(self, target: Target, *, with_rival: bool) -> Iterator[Row]:
         """The student before training, without labels and with them, then the rival's."""
-        student, report = prune(self.teacher, target.cut, self.bench.calibration.inputs)
+        student, report = prune(self.teacher, target.cut, self.evaluation.samples())
         macs = (report.after.macs or 0) / (report.before.macs or 1)
         yield self._row(f"{target.name}, untrained", student, macs, 0)
         seconds = 0.0
@@ -145,7 +151,7 @@ class Course:
             yield self._row(f"{target.name}, {words}", trained, macs, seconds)
         if with_rival:
             rival = pruned_and_distilled(
-                TEACHER,
+                self.evaluation.model,
                 target.rival_ratio,
                 seconds,
                 self.settings.threads or 1,
@@ -173,16 +179,26 @@ class Course:
             settings,
             self.work,
             labels=self.training.labels if with_labels else None,
-            augmentation=import_function(f"{FOLDER}/training_set.py:vary"),  # type: ignore[arg-type]
+            augmentation=import_function(
+                f"{self.evaluation.model.parents[1]}/training_set.py:vary"
+            ),  # type: ignore[arg-type]
             listeners=Listeners(lambda done, count: clock.tick(), on_progress),
         )
         clock.stop()
         return trained, clock.seconds
 
+    def accuracy(self, model: ir.Model) -> float:
+        """Percent of the test images that ``model`` names rightly."""
+        with tempfile.TemporaryDirectory(prefix="trimton-") as folder:
+            file = Path(folder) / "model.onnx"
+            save_model(model, file)
+            return 100 * self.evaluation.quality(predictor(file))
+
     def _row(self, name: str, model: ir.Model, macs: float, seconds: float) -> Row:
         fused, _ = fuse(model)
-        speeds = tuple(speedup(self.bench.model, fused, self.bench.feed(n)) for n in BATCHES)
-        return Row(name, macs, speeds, self.bench.accuracy(fused), seconds)
+        feeds = [{n: a[:count] for n, a in self.training.inputs.items()} for count in BATCHES]
+        speeds = tuple(speedup(self.fused, fused, feed) for feed in feeds)
+        return Row(name, macs, speeds, self.accuracy(fused), seconds)
 
 
 def main() -> None:
@@ -194,16 +210,14 @@ def main() -> None:
     options = parser.parse_args()
     targets = (replace(TARGETS[0], epochs=2),) if options.quick else TARGETS
     settings = replace(SETTINGS, views=2 if options.quick else 5, threads=options.threads)
-    teacher = load_model(TEACHER)
-    specs = input_specs(teacher)
-    training, test = (
-        load_samples(f"{FOLDER}/{name}.py:images", specs) for name in ("training_set", "test_set")
+    evaluation = EVALUATIONS["fashion_resnet"]()
+    teacher = load_model(evaluation.model)
+    training = load_samples(
+        f"{evaluation.model.parents[1]}/training_set.py:images", input_specs(teacher)
     )
-    calibration = load_samples(FOLDER / "calibration.npz", specs)
-    bench = Bench(fuse(teacher)[0], calibration, training, test)
-    course = Course(bench, teacher, training, settings, options.work)
-    baseline = bench.accuracy(bench.model)
-    print(f"fashion_resnet: {baseline:.2f} % of {len(test):,} test images")
+    course = Course(evaluation, teacher, fuse(teacher)[0], training, settings, options.work)
+    baseline = course.accuracy(teacher)
+    print(f"fashion_resnet: {baseline:.2f} % of the test images")
     print(f"{options.threads} threads, {settings.precision}\n")
     batches = " ".join(f"{f'batch {n}':>8}" for n in BATCHES)
     print(f"{'student':<46} {'MACs':>5} {batches} {'accuracy':>9} {'':>6} {'min':>5}")
