@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--samples", type=int, default=4096)
+    parser.add_argument("--samples", type=int, default=12_000)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--bits", type=int, nargs="*", default=list(BITS))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
