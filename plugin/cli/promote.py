@@ -87,8 +87,8 @@ def command(
         float | None,
         typer.Option(
             metavar="RPS",
-            help="Requests per second that 100 % stand for [default: half of what the version in "
-            "service answers one at a time].",
+            help="Requests per second that 100 % stand for [default: a third of what the version "
+            "in service answers one at a time].",
         ),
     ] = None,
     max_regression_pct: Annotated[

@@ -21,7 +21,7 @@ from trimton.plugin.rollout.traffic import full_rate
 
 # A window is long enough for a median of its requests.
 _REQUESTS_A_WINDOW = 25
-_WINDOW_S = (0.25, 10.0)
+_WINDOW_S = (0.5, 10.0)
 _SETTLE_S = 0.1
 
 

@@ -14,7 +14,8 @@ from trimton.plugin.recorded import Recorded
 from trimton.plugin.rollout.decision import BASELINE, CANARY
 
 _PROBE_S = 1.0
-_UTILISATION = 0.5  # of one request at a time: room for arrivals in bursts
+# Of what one request at a time gives: at more, waiting in bursts drowns what is to be compared.
+_UTILISATION = 1 / 3
 
 
 @contextmanager
@@ -46,7 +47,10 @@ def version_arms(
 
 
 def full_rate(baseline: ServedArm, given_rps: float | None) -> float:
-    """The requests per second that 100 % stand for: given, or half of what one at a time gives."""
+    """The requests per second that 100 % stand for.
+
+    Given, or a third of what one at a time gives.
+    """
     if given_rps is not None:
         return given_rps
     tally, _ = baseline.run(Load(concurrency=1, round=0, window_s=_PROBE_S, warmup_s=_PROBE_S / 2))

@@ -51,7 +51,7 @@ def test_plans_that_make_no_sense_are_refused(
 
 
 def test_a_window_holds_some_requests_within_its_limits() -> None:
-    assert [window_s(rate) for rate in (0.1, 10, 1000)] == [10, 2.5, 0.25]
+    assert [window_s(rate) for rate in (0.1, 10, 1000)] == [10, 2.5, 0.5]
 
 
 @pytest.mark.parametrize(
