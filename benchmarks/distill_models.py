@@ -1,6 +1,6 @@
 """Prune fashion_resnet hard, distil it, and print what that costs beside what it saves.
 
-    python benchmarks/distill_models.py [--quick] [--threads N] [--work DIR]
+    python benchmarks/distill_models.py [--quick] [--epochs N] [--only TEXT] [--threads N] [--work DIR]
 
 Everything starts from the ONNX file. Students are cut from the teacher's graph without any repair
 and trained on the 60,000 training images, without their labels and with them. Beside them stands
@@ -204,11 +204,17 @@ class Course:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--epochs", type=int, help="of every student, instead of its own")
+    parser.add_argument("--only", default="", metavar="TEXT", help="students so named")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--work", type=Path, default=home() / "benchmarks" / "distill")
     parser.add_argument("--no-rival", action="store_true")
     options = parser.parse_args()
-    targets = (replace(TARGETS[0], epochs=2),) if options.quick else TARGETS
+    targets = tuple(target for target in TARGETS if options.only in target.name)
+    if options.quick:
+        targets = (replace(TARGETS[0], epochs=2),)
+    elif options.epochs is not None:
+        targets = tuple(replace(target, epochs=options.epochs) for target in targets)
     settings = replace(SETTINGS, views=2 if options.quick else 5, threads=options.threads)
     evaluation = EVALUATIONS["fashion_resnet"]()
     teacher = load_model(evaluation.model)
