@@ -1,6 +1,6 @@
 """Prune fashion_resnet hard, distil it, and print what that costs beside what it saves.
 
-    python benchmarks/distill_models.py [--quick] [--epochs N] [--only TEXT] [--threads N] [--work DIR]
+    python benchmarks/distill_models.py [--quick] [--epochs N] [--only TEXT] [--threads N]
 
 Everything starts from the ONNX file. Students are cut from the teacher's graph without any repair
 and trained on the 60,000 training images, without their labels and with them. Beside them stands
