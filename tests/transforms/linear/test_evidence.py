@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from trimton.transforms.graph.kernel_times import kernel_times, node_time
 from trimton.transforms.graph.session import open_session, run
 from trimton.transforms.linear import find_linear_layers
 from trimton.transforms.linear.evidence import gather, input_squares, response_moments
-from trimton.transforms.graph.kernel_times import kernel_times, node_time
 from trimton.transforms.linear.layers import prepared
 
 ModelMaker = Callable[..., ir.Model]
