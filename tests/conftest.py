@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,15 @@ from trimton.plugin.server.probe import probe_model
 from trimton.plugin.server.process import TritonServer
 
 Arrays = dict[str, Any]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end the programs that tests start, also where a shell runs pytest with ``&``.
+
+    Such a shell has it ignored, and what is ignored is inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
