@@ -87,7 +87,7 @@ def command(
         float | None,
         typer.Option(
             metavar="RPS",
-            help="Requests per second that 100 % stand for [default: a third of what the version "
+            help="Requests per second that 100 % stand for [default: a fifth of what the version "
             "in service answers one at a time].",
         ),
     ] = None,

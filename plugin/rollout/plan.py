@@ -18,7 +18,7 @@ class CanaryPlan:
     """The steps of a canary.
 
     ``shares_pct``: ascending shares of the traffic, the last is 100. Each is held for ``hold_s``
-    seconds at least. ``rate_rps`` is what 100 % stand for (None: a third of what the version in
+    seconds at least. ``rate_rps`` is what 100 % stand for (None: a fifth of what the version in
     service answers one at a time). The latency may be ``max_regression_pct`` higher. Where
     the last is not clear after ``hold_s``, the canary pauses there and looks on, ``patience`` times
     as long in all.

@@ -15,7 +15,7 @@ from trimton.plugin.rollout.decision import BASELINE, CANARY
 
 _PROBE_S = 1.0
 # Of what one request at a time gives: at more, waiting in bursts drowns what is to be compared.
-_UTILISATION = 1 / 3
+_UTILISATION = 1 / 5
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def version_arms(
 def full_rate(baseline: ServedArm, given_rps: float | None) -> float:
     """The requests per second that 100 % stand for.
 
-    Given, or a third of what one at a time gives.
+    Given, or a fifth of what one at a time gives.
     """
     if given_rps is not None:
         return given_rps
