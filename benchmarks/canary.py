@@ -10,7 +10,6 @@ one must take over. What clients get that name no version is asked for all the t
 
 from __future__ import annotations
 
-import datetime
 import json
 import sys
 import tempfile
@@ -25,20 +24,20 @@ from statistics import median
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from promotion_runs import write_passed_verdict
 
+from trimton.core.errors import TrimtonError
 from trimton.core.files import write_text
-from trimton.perf.hardware import describe
 from trimton.perf.targets.endpoint import Endpoint
-from trimton.perf.verdict import VariantVerdict, Verdict
 from trimton.plugin.promotion.confirm import RolledBackError
 from trimton.plugin.promotion.promote import PromotionTerms, promote
 from trimton.plugin.promotion.servers import RunningServer
 from trimton.plugin.recorded import write_recorded
-from trimton.plugin.repository import Repository, path_digest
+from trimton.plugin.repository import Repository
 from trimton.plugin.rollout.canary import Step
 from trimton.plugin.rollout.plan import CanaryPlan
 from trimton.plugin.rollout.trial import Trial
-from trimton.plugin.run_directory import RECORDED_FOLDER, VERDICT_NAME
+from trimton.plugin.run_directory import RECORDED_FOLDER
 from trimton.plugin.server.process import TritonServer
 from trimton.plugin.version_policy import served_versions
 
@@ -112,20 +111,7 @@ def write_run(run: Path, repository: Repository, products: int) -> Path:
     write_recorded(run / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": x})
     stage = {"result": {"config": {"backend": "onnxruntime", "max_batch_size": 8}}}
     write_text(run / "stages" / "serve-baseline.json", json.dumps(stage))
-    model, digest = repository.model(MODEL), path_digest(variant)
-    served = served_versions(model.config, model.versions)
-    verdict = Verdict(
-        model=MODEL,
-        outcome="pass",
-        candidate="small",
-        baseline_digest=model.version_digest(served[-1]),
-        candidate_digest=digest,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        environment={"hardware": describe().to_json()},
-        settings={"policy": {"candidate": "small", "limits": {}}},
-        variants=(VariantVerdict(variant="small", digest=digest, outcome="pass", checks=()),),
-    )
-    write_text(run / VERDICT_NAME, verdict.model_dump_json())
+    write_passed_verdict(run, repository, variant)
     return run
 
 
@@ -171,7 +157,7 @@ class Clients:
                 self.requests += 1
                 try:
                     endpoint.infer(MODEL, {"x": x}, specs)
-                except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
+                except TrimtonError as error:
                     print(f"  a client's request failed: {error}")
                     self.failed += 1
 

@@ -52,17 +52,8 @@ def write_repository(folder: Path, ballast_bytes: int = 0) -> Repository:
     return Repository(folder)
 
 
-def write_run(
-    folder: Path, repository: Repository, ballast_bytes: int = 0, factor: float = 2.0
-) -> Path:
-    """A run that passed, against what ``repository`` serves now."""
-    variant = folder / "variants" / "small"
-    write_model(variant / "model.onnx", folder.name, ballast_bytes, factor)
-    x = np.arange(64, dtype=np.float32).reshape(32, 2)
-    write_recorded(folder / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": np.float32(factor) * x})
-    resolved = {"backend": "onnxruntime", "max_batch_size": 8, "name": MODEL}
-    stage = {"key": "", "result": {"config": resolved}}
-    write_text(folder / "stages" / "serve-baseline.json", json.dumps(stage))
+def write_passed_verdict(run: Path, repository: Repository, variant: Path) -> None:
+    """Say in ``run`` that ``variant`` passed, against what ``repository`` serves now."""
     model, digest = repository.model(MODEL), path_digest(variant)
     served = served_versions(model.config, model.versions)
     verdict = Verdict(
@@ -76,5 +67,19 @@ def write_run(
         settings={"policy": {"candidate": "small", "limits": {}}},
         variants=(VariantVerdict(variant="small", digest=digest, outcome="pass", checks=()),),
     )
-    write_text(folder / VERDICT_NAME, verdict.model_dump_json())
+    write_text(run / VERDICT_NAME, verdict.model_dump_json())
+
+
+def write_run(
+    folder: Path, repository: Repository, ballast_bytes: int = 0, factor: float = 2.0
+) -> Path:
+    """A run that passed, against what ``repository`` serves now."""
+    variant = folder / "variants" / "small"
+    write_model(variant / "model.onnx", folder.name, ballast_bytes, factor)
+    x = np.arange(64, dtype=np.float32).reshape(32, 2)
+    write_recorded(folder / RECORDED_FOLDER / "small.npz", {"x": x}, {"y": np.float32(factor) * x})
+    resolved = {"backend": "onnxruntime", "max_batch_size": 8, "name": MODEL}
+    stage = {"key": "", "result": {"config": resolved}}
+    write_text(folder / "stages" / "serve-baseline.json", json.dumps(stage))
+    write_passed_verdict(folder, repository, variant)
     return folder
