@@ -84,35 +84,6 @@ def rate_levels(listed: str | None, ranged: str | None, distribution: str) -> It
     return _list("--request-rate", listed or "", kind)
 
 
-def fixed_levels(
-    concurrency: str | None,
-    concurrency_range: str | None,
-    rate: str | None,
-    rate_range: str | None,
-    distribution: str,
-) -> tuple[Level, ...]:
-    """The levels of whichever of these options is given, concurrency 1 where none is.
-
-    InputError for several of them, and for a range without END.
-    """
-    given = {
-        "--concurrency": concurrency,
-        "--concurrency-range": concurrency_range,
-        "--request-rate": rate,
-        "--request-rate-range": rate_range,
-    }
-    asked = [option for option, text in given.items() if text is not None]
-    if len(asked) > 1:
-        raise InputError(f"give one kind of load: {' or '.join(asked)}, not both.")
-    if rate is not None or rate_range is not None:
-        levels = rate_levels(rate, rate_range, distribution)
-    else:
-        levels = concurrency_levels(concurrency, concurrency_range)
-    if isinstance(levels, Endless):
-        raise InputError(f"{asked[0]} {given[asked[0]]}: END must be given.")
-    return tuple(levels)
-
-
 def ramp_level(text: str) -> Ramp:
     """``--ramp START:END:SECONDS``; InputError for anything else."""
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 
 import typer
 
@@ -22,13 +22,15 @@ from trimton.perf.load.rounds import Level
 from trimton.perf.load.slices import Slice, cut
 from trimton.perf.results import LoadWindow
 from trimton.plugin.analyzer import run_analyzer
+from trimton.plugin.cli.connection_options import PerfConnectionOptions
+from trimton.plugin.cli.feed_options import FeedOptions
 from trimton.plugin.cli.load_levels import CONCURRENCY_MAX, RATE_MAX_RPS, Endless
+from trimton.plugin.cli.load_options import LoadOptions
+from trimton.plugin.cli.measure_options import FileOptions, MeasureOptions
 from trimton.plugin.cli.output import console, print_json, progress
-from trimton.plugin.cli.perf_flags import ANALYZER_ENGINE, OWN_ENGINE
-from trimton.plugin.cli.perf_options import LoadOptions, MeasureOptions
+from trimton.plugin.cli.perf import ANALYZER_ENGINE, OWN_ENGINE
 from trimton.plugin.cli.perf_output import Heading, print_test, test_json
-from trimton.plugin.cli.wire_options import check_server_options
-from trimton.plugin.feeding import Feeding
+from trimton.plugin.cli.running_options import RunningOptions
 from trimton.plugin.load_test import LoadTest, Measuring, run_levels, run_peak
 from trimton.plugin.server.installation import home
 from trimton.plugin.subjects import Subject, open_subjects
@@ -40,30 +42,23 @@ _SLICES = 10
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """Files to write beside what is printed."""
-
-    csv: str | None
-    export: str | None
-    trace: str | None
-    json: bool
-
-
-@dataclass(frozen=True)
 class PerfRun:
     """One call of ``perf``."""
 
     model: str
-    url: str | None
-    metrics_url: str | None
-    wire: Wire
-    feeding: Feeding
-    batch: int | None
+    connection: PerfConnectionOptions
+    feed: FeedOptions
     load: LoadOptions
     measure: MeasureOptions
-    outputs: Outputs
-    threads: int
+    files: FileOptions
+    running: RunningOptions
     engine: str
+    json: bool
+
+    @cached_property
+    def wire(self) -> Wire:
+        """How requests travel."""
+        return self.connection.wire()
 
     def run(self) -> None:
         """Measure, write the files, and print.
@@ -71,11 +66,13 @@ class PerfRun:
         Raises InputError for options that contradict each other or the model, and typer.Exit
         where no rate keeps the objective of a search.
         """
+        wire, feeding = self.wire, self.feed.feeding(self.running.seed)
         levels = self.load.levels()
         measuring = self.measure.measuring(
-            runs_once=self.load.runs_once, percentile_is_for_limit=self.load.has_limit
+            seed=self.running.seed,
+            runs_once=self.load.runs_once,
+            percentile_is_for_limit=self.load.has_limit,
         )
-        check_server_options(self.url, self.metrics_url, self.wire)
         if self.load.runs_once:
             [schedule] = levels
             assert not isinstance(schedule, int), "a ramp and a trace are schedules"
@@ -83,25 +80,25 @@ class PerfRun:
         self._check(levels, measuring)
         self._check_workers()
         program = self._program(levels, measuring)
-        needs_log = self.outputs.export or self.outputs.trace or self.load.runs_once
+        needs_log = self.files.profile_export_file or self.files.save_trace or self.load.runs_once
         log = RequestLog() if needs_log else None
         with open_subjects(
             [self.model],
-            url=self.url,
-            intra_op_threads=self.threads,
-            wire=self.wire,
-            metrics_url=self.metrics_url,
+            url=self.connection.url,
+            intra_op_threads=self.running.threads,
+            wire=wire,
+            metrics_url=self.connection.metrics_url,
         ) as (subject,):
             self._check_subject(subject)
-            size = resolve_batch(subject.inputs, self.batch)
-            feeds = self.feeding.feeds(subject, self.feeding.samples(subject), size)
-            check = self.feeding.check(subject, feeds, size)
+            size = resolve_batch(subject.inputs, self.feed.batch)
+            feeds = feeding.feeds(subject, feeding.samples(subject), size)
+            check = feeding.check(subject, feeds, size)
             if check is not None and program is not None:
                 raise InputError(
                     f"--engine {ANALYZER_ENGINE} does not tell which outputs were wrong; give "
                     "--no-validate."
                 )
-            if self.wire.takes_single_requests:
+            if wire.takes_single_requests:
                 # What the model refuses is wrong input, not an error rate.
                 subject.infer(feeds[0])
             with progress() as shown:
@@ -127,7 +124,7 @@ class PerfRun:
                         log,
                         lambda: shown.advance(task),
                     )
-        self._tell(test, measuring, Heading.of(subject, self.wire, size), log)
+        self._tell(test, measuring, Heading.of(subject, wire, size), log)
 
     def _load(
         self,
@@ -163,7 +160,7 @@ class PerfRun:
             objective,
             measuring,
             rate_max_rps=RATE_MAX_RPS,
-            precision=self.load.peak_precision_pct / 100,
+            precision=self.load.peak_precision / 100,
             on_trial=lambda trial: advance(),
             on_window=on_window,
         )
@@ -180,8 +177,8 @@ class PerfRun:
             "--latency-threshold": self.load.has_limit,
             "--request-count": measuring.request_count is not None,
             "--warmup auto": measuring.warmup_s is None,
-            "--profile-export-file": self.outputs.export is not None,
-            "--save-trace": self.outputs.trace is not None,
+            "--profile-export-file": self.files.profile_export_file is not None,
+            "--save-trace": self.files.save_trace is not None,
             "--streaming": self.wire.protocol.name not in ("http", "grpc"),
             "TLS, headers, compression, shared memory, sequences or workers": (
                 self.wire != Wire(protocol=self.wire.protocol)
@@ -207,7 +204,7 @@ class PerfRun:
             if self.load.runs_once:
                 slices = cut(log.windows[0], measuring.window_s, _SLICES)
         self._write_files(test, log)
-        if self.outputs.json:
+        if self.json:
             print_json(test_json(test, measuring, heading, slices))
         else:
             print_test(console(), test, measuring, heading, slices)
@@ -215,17 +212,17 @@ class PerfRun:
             raise typer.Exit(EXIT_FAIL)
 
     def _write_files(self, test: LoadTest, log: RequestLog | None) -> None:
-        if self.outputs.csv is not None:
-            write_text(Path(self.outputs.csv), perf_analyzer_csv(test.levels))
-        if self.outputs.export is not None and log is not None:
+        if self.files.latency_report_file is not None:
+            write_text(self.files.latency_report_file, perf_analyzer_csv(test.levels))
+        if self.files.profile_export_file is not None and log is not None:
             write_profile_export(
-                Path(self.outputs.export),
+                self.files.profile_export_file,
                 log.windows,
                 epoch_offset_ns=epoch_offset_ns(),
                 version=version("trimton"),
             )
-        if self.outputs.trace is not None and log is not None and log.windows:
-            write_trace(Path(self.outputs.trace), log.windows[0].started_ns)
+        if self.files.save_trace is not None and log is not None and log.windows:
+            write_trace(self.files.save_trace, log.windows[0].started_ns)
 
     def _check(self, levels: Iterable[Level], measuring: Measuring) -> None:
         if isinstance(levels, Endless):
@@ -244,8 +241,8 @@ class PerfRun:
 
     def _check_workers(self) -> None:
         recorded = {
-            "--profile-export-file": self.outputs.export,
-            "--save-trace": self.outputs.trace,
+            "--profile-export-file": self.files.profile_export_file,
+            "--save-trace": self.files.save_trace,
             "a ramp or a trace": self.load.runs_once,
         }
         asked = [words for words, is_asked in recorded.items() if is_asked]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from command_line import trimton
 from onnx import TensorProto, helper, numpy_helper
 
 from trimton.core.errors import InputError
@@ -44,12 +45,6 @@ policy:
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "trimton.plugin.cli.main", *map(str, arguments)]
-
-
-def trimton(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, check=False, timeout=120
-    )
 
 
 def network(hidden: int, seed: int, path: Path, output: str = "logits") -> Path:

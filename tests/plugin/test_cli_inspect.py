@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from command_line import trimton
 from onnx import TensorProto, helper, numpy_helper
-
-
-def trimton(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trimton.plugin.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.fixture

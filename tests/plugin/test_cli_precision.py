@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from command_line import trimton
 from onnx import TensorProto, helper, numpy_helper
 
 from trimton.core.errors import InputError
@@ -19,11 +18,6 @@ from trimton.plugin.steps import CastStep, QuantizeDynamicStep, QuantizeWeightsS
 from trimton.plugin.steps.step import TransformContext
 from trimton.plugin.variants import apply_steps
 from trimton.transforms.graph.load import load_model
-
-
-def trimton(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trimton.plugin.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

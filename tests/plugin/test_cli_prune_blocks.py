@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import trimton
 
 FOLDER = Path(__file__).parents[2] / "model_repository" / "fashion_resnet"
 MODEL = FOLDER / "1" / "model.onnx"
-
-
-def trimton(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trimton.plugin.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_inspect_lists_blocks_with_their_cost(tmp_path: Path) -> None:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-
-
-def trimton(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trimton.plugin.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+from command_line import trimton
 
 
 @pytest.fixture

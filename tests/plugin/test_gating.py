@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from windows import window
 
 from trimton.core.errors import InputError
-from trimton.perf.measure.histogram import LatencyHistogram
 from trimton.perf.quality import measure_quality
 from trimton.perf.report.document import RunDocument, VariantEntry
-from trimton.perf.results import LoadWindow, MemoryUse
+from trimton.perf.results import MemoryUse
 from trimton.plugin.annotations import github_annotations
 from trimton.plugin.cli.main import build_app
 from trimton.plugin.gating import gate
@@ -29,24 +29,6 @@ LIMITS = {
     "throughput_rps": {"min_improvement_pct": 50, "concurrency": [1]},
     "size_bytes": {"max": 600},
 }
-
-
-def window(variant: str, number: int, throughput: float) -> LoadWindow:
-    histogram = LatencyHistogram()
-    histogram.record_ns(np.full(500, int(1_000_000_000 / throughput)))
-    return LoadWindow(
-        variant=variant,
-        concurrency=1,
-        batch=1,
-        round=number,
-        duration_s=1.0,
-        requests=500,
-        errors={},
-        throughput_rps=throughput,
-        latency_histogram=histogram.encode(),
-        latency_mean_ms=1000 / throughput,
-        client_cpu_us_per_request=20,
-    )
 
 
 def entry(name: str, size_bytes: int) -> VariantEntry:
@@ -68,9 +50,10 @@ def document(noise: float = 0.02) -> RunDocument:
     changed = scores.copy()
     changed[:20] = np.roll(changed[:20], 1, axis=1)
     windows = tuple(
-        window(name, number, speed * float(np.exp(noise * generator.standard_normal())))
+        window(name, number, throughput, 1000 / throughput)
         for number in range(6)
         for name, speed in (("baseline", 500.0), ("small", 1000.0))
+        for throughput in (speed * float(np.exp(noise * generator.standard_normal())),)
     )
     memory = {"empty_server_pss_bytes": 10, "loaded_pss_bytes": 90, "load_seconds": 0.1}
     return judge_measured(

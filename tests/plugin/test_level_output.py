@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from windows import window
 
-from trimton.perf.measure.histogram import LatencyHistogram
 from trimton.perf.report.level_notes import notes_of
-from trimton.perf.results import LoadWindow
 from trimton.perf.stats.levels import summarise_levels
 from trimton.plugin.cli.level_output import level_json
 
 
 def windows(variant: str, concurrency: int, throughputs: list[float], requests: int = 500):
-    histogram = LatencyHistogram()
-    histogram.record_ns(np.full(requests, 10_000_000))
     return [
-        LoadWindow(
-            variant=variant,
-            concurrency=concurrency,
-            batch=1,
-            round=number,
-            duration_s=1.0,
-            requests=requests,
-            errors={},
-            throughput_rps=throughput,
-            latency_histogram=histogram.encode(),
-            latency_mean_ms=10.0,
-            client_cpu_us_per_request=50.0,
-        )
+        window(variant, number, throughput, requests=requests, concurrency=concurrency)
         for number, throughput in enumerate(throughputs)
     ]
 

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trimton.perf.results import LoadWindow
+from windows import window
+
 from trimton.plugin.windows_file import WindowsFile
-
-
-def window(variant: str, round_index: int) -> LoadWindow:
-    return LoadWindow(
-        variant=variant,
-        concurrency=1,
-        batch=1,
-        round=round_index,
-        duration_s=1.0,
-        requests=10,
-        errors={},
-        throughput_rps=10.0,
-        latency_histogram="",
-        latency_mean_ms=1.0,
-        client_cpu_us_per_request=20.0,
-    )
 
 
 def test_windows_come_back_as_they_were(tmp_path: Path) -> None:

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from windows import window
 
 from trimton.perf.load.arms import Load
 from trimton.perf.load.stability import StabilityRule, is_stable, measure_until_stable
 from trimton.perf.measure.histogram import LatencyHistogram
 from trimton.perf.results import LoadWindow
-
-
-def window(rate: float, latency_ms: float = 1.0, requests: int = 1000, index: int = 0):
-    histogram = LatencyHistogram()
-    histogram.record_ns([latency_ms * 1e6] * requests)
-    return LoadWindow(
-        variant="m",
-        concurrency=1,
-        batch=1,
-        round=index,
-        duration_s=1.0,
-        requests=requests,
-        errors={},
-        throughput_rps=rate,
-        latency_histogram=histogram.encode(),
-        latency_mean_ms=latency_ms,
-        client_cpu_us_per_request=1.0,
-    )
 
 
 @pytest.mark.parametrize(
@@ -39,11 +22,11 @@ def window(rate: float, latency_ms: float = 1.0, requests: int = 1000, index: in
     ],
 )
 def test_the_last_three_rates_must_agree(rates, stable):
-    assert is_stable([window(rate) for rate in rates], StabilityRule()) is stable
+    assert is_stable([window(throughput=rate) for rate in rates], StabilityRule()) is stable
 
 
 def test_the_latency_must_agree_too():
-    windows = [window(100, latency) for latency in (1.0, 1.0, 1.2)]
+    windows = [window(latency_ms=latency) for latency in (1.0, 1.0, 1.2)]
     assert not is_stable(windows, StabilityRule(spread=0.1))
     assert is_stable(windows, StabilityRule(spread=0.21))
 
@@ -52,7 +35,7 @@ def test_a_percentile_decides_where_one_is_asked_for():
     def tailed(tail_ms: float) -> LoadWindow:
         histogram = LatencyHistogram()
         histogram.record_ns([1e6] * 900 + [tail_ms * 1e6] * 100)
-        return window(100).model_copy(update={"latency_histogram": histogram.encode()})
+        return window().model_copy(update={"latency_histogram": histogram.encode()})
 
     windows = [tailed(ms) for ms in (10, 10, 20)]
     assert is_stable(windows, StabilityRule(percentile=0.5))
@@ -60,7 +43,7 @@ def test_a_percentile_decides_where_one_is_asked_for():
 
 
 def test_a_percentile_without_enough_requests_agrees_with_nothing():
-    windows = [window(100, requests=10)] * 3
+    windows = [window(requests=10)] * 3
     assert not is_stable(windows, StabilityRule(percentile=0.99))
 
 
@@ -74,7 +57,7 @@ class ScriptedArm:
 
     def measure(self, load: Load) -> LoadWindow:
         self.loads.append(load)
-        return window(self.rates[load.round], index=load.round)
+        return window(number=load.round, throughput=self.rates[load.round])
 
 
 def measure(rates, **rule):

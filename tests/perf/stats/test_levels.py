@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from windows import window
 
-from trimton.perf.measure.histogram import LatencyHistogram
-from trimton.perf.results import Interval, LoadWindow, ServerStatistics
+from trimton.perf.results import Interval, ServerStatistics
 from trimton.perf.stats.compare import compare_variants, judge
 from trimton.perf.stats.levels import summarise_levels
-
-
-def window(variant="a", number=0, throughput=100.0, latency_ms=10.0, requests=500, **fields):
-    """A window whose latencies spread by 10 % to both sides of ``latency_ms``."""
-    histogram = LatencyHistogram()
-    histogram.record_ns(np.linspace(0.9, 1.1, requests) * latency_ms * 1e6)
-    values = {
-        "concurrency": 1,
-        "batch": 1,
-        "duration_s": 1.0,
-        "errors": {},
-        "latency_mean_ms": latency_ms,
-        "client_cpu_us_per_request": 50.0,
-    } | fields
-    return LoadWindow(
-        variant=variant,
-        round=number,
-        requests=requests,
-        throughput_rps=throughput,
-        latency_histogram=histogram.encode(),
-        **values,
-    )
 
 
 def rounds(variant, throughputs, **fields):

@@ -6,30 +6,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from windows import window
 
-from trimton.perf.measure.histogram import LatencyHistogram
-from trimton.perf.results import LoadWindow
 from trimton.perf.stats.sequential import Questions, measure_until_clear
 
-EMPTY = LatencyHistogram().encode()
 ASKED = Questions("a", ("b",), ("throughput_rps", "cpu_ms_per_inference"), levels=1)
-
-
-def window(variant, number, throughput):
-    return LoadWindow(
-        variant=variant,
-        concurrency=1,
-        batch=1,
-        round=number,
-        duration_s=1.0,
-        requests=0,
-        errors={},
-        throughput_rps=throughput,
-        latency_histogram=EMPTY,
-        latency_mean_ms=1.0,
-        client_cpu_us_per_request=1.0,
-        cpu_ms_per_inference=1 / throughput,
-    )
 
 
 class Machine:
@@ -51,7 +32,10 @@ class Machine:
         noise = self.generator.normal(0, self.noise)
         if self.generator.random() < self.disturbed:
             noise -= abs(self.generator.normal(0, 0.1))
-        return window(variant, rounds - 1, self.speed * ratio * np.exp(noise))
+        throughput = self.speed * ratio * np.exp(noise)
+        return window(
+            variant, rounds - 1, throughput, requests=0, cpu_ms_per_inference=1 / throughput
+        )
 
 
 def outcomes(result):

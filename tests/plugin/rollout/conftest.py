@@ -1,4 +1,4 @@
-"""A repository with a model that works, runs about it, and windows without a server."""
+"""A repository with a model that works, and runs about it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trimton.core.files import write_text
 from trimton.perf.hardware import describe
-from trimton.perf.measure.histogram import LatencyHistogram
-from trimton.perf.results import LoadWindow
 from trimton.perf.verdict import VariantVerdict, Verdict
 from trimton.plugin.recorded import write_recorded
 from trimton.plugin.repository import Repository, path_digest
@@ -30,7 +28,6 @@ input {{ name: "x" data_type: TYPE_FP32 dims: [ {WIDTH} ] }}
 output {{ name: "y" data_type: TYPE_FP32 dims: [ {WIDTH} ] }}
 parameters {{ key: "intra_op_thread_count" value: {{ string_value: "1" }} }}
 """
-REQUESTS = 50
 
 
 def working_model(products: int, note: str = "") -> onnx.ModelProto:
@@ -71,35 +68,6 @@ def working_model(products: int, note: str = "") -> onnx.ModelProto:
         doc_string=note,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def window(
-    variant: str, number: int, latency_ms: float, errors: int = 0, rate_rps: float = REQUESTS
-) -> LoadWindow:
-    """A window in which every request took ``latency_ms``, and so many more failed."""
-    histogram = LatencyHistogram()
-    histogram.record_ns(np.full(REQUESTS, latency_ms * 1e6))
-    return LoadWindow(
-        variant=variant,
-        concurrency=0,
-        batch=1,
-        round=number,
-        duration_s=1.0,
-        requests=REQUESTS,
-        errors={"503": errors} if errors else {},
-        throughput_rps=float(REQUESTS),
-        latency_histogram=histogram.encode(),
-        latency_mean_ms=latency_ms,
-        client_cpu_us_per_request=1.0,
-        arrivals="poisson",
-        rate_rps=rate_rps,
-    )
-
-
-@pytest.fixture(scope="session")
-def make_window() -> Callable[..., LoadWindow]:
-    """Makes a window of an arm and a round."""
-    return window
 
 
 def make_repository(folder: Path, extra: str = "") -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from windows import scheduled_window
 
 from trimton.perf.load.arms import Load
 from trimton.perf.results import LoadWindow
@@ -15,7 +16,6 @@ from trimton.plugin.rollout.decision import BASELINE, CANARY
 from trimton.plugin.rollout.plan import CanaryPlan
 
 WINDOW_S = 1.0
-MakeWindow = Callable[..., LoadWindow]
 
 
 @dataclass
@@ -35,7 +35,6 @@ class FakeArm:
     variant: str
     latency_ms: Callable[[float, int], float]
     clock: Clock
-    make_window: MakeWindow
     batch: int = 1
     rates: list[float] = field(default_factory=list)
 
@@ -44,7 +43,7 @@ class FakeArm:
         self.clock.now_s += WINDOW_S
         self.rates.append(load.arrivals.rate_rps)
         latency_ms = self.latency_ms(load.arrivals.rate_rps, load.round)
-        return self.make_window(
+        return scheduled_window(
             self.variant, load.round, latency_ms, rate_rps=load.arrivals.rate_rps
         )
 
@@ -55,7 +54,6 @@ def jitter(number: int) -> float:
 
 
 def roll_out(
-    make_window: MakeWindow,
     ratio: Callable[[float, int], float],
     *,
     shares: Sequence[float] = (5, 25, 100),
@@ -64,8 +62,8 @@ def roll_out(
 ) -> tuple[CanaryResult, list[Step], FakeArm]:
     clock = Clock()
     arms: Any = (
-        FakeArm(BASELINE, lambda rate, number: 5.0, clock, make_window),
-        FakeArm(CANARY, lambda rate, number: 5.0 * ratio(rate, number), clock, make_window),
+        FakeArm(BASELINE, lambda rate, number: 5.0, clock),
+        FakeArm(CANARY, lambda rate, number: 5.0 * ratio(rate, number), clock),
     )
     steps: list[Step] = []
     plan = CanaryPlan(tuple(shares), hold_s, rate_rps=200.0, patience=patience)
@@ -74,10 +72,8 @@ def roll_out(
     return result, steps, arms[1]
 
 
-def test_an_equal_one_holds_every_share_and_reaches_all_of_the_traffic(
-    make_window: MakeWindow,
-) -> None:
-    result, steps, canary = roll_out(make_window, lambda rate, number: jitter(number))
+def test_an_equal_one_holds_every_share_and_reaches_all_of_the_traffic() -> None:
+    result, steps, canary = roll_out(lambda rate, number: jitter(number))
 
     assert result.outcome == "pass"
     assert [step.rate_rps for step in steps] == [10.0, 50.0, 200.0]
@@ -85,30 +81,22 @@ def test_an_equal_one_holds_every_share_and_reaches_all_of_the_traffic(
     assert sorted(set(canary.rates)) == [10.0, 50.0, 200.0]
 
 
-def test_a_slower_one_is_stopped_before_the_hold_is_over(make_window: MakeWindow) -> None:
-    result, [step], _ = roll_out(
-        make_window, lambda rate, number: 1.1 * jitter(number), hold_s=1000.0
-    )
+def test_a_slower_one_is_stopped_before_the_hold_is_over() -> None:
+    result, [step], _ = roll_out(lambda rate, number: 1.1 * jitter(number), hold_s=1000.0)
 
     assert result.outcome == "fail"
     assert step.seconds < 60
 
 
-def test_one_that_is_slower_under_more_traffic_only_is_stopped_there(
-    make_window: MakeWindow,
-) -> None:
-    result, steps, _ = roll_out(
-        make_window, lambda rate, number: jitter(number) * (1.3 if rate > 100 else 1.0)
-    )
+def test_one_that_is_slower_under_more_traffic_only_is_stopped_there() -> None:
+    result, steps, _ = roll_out(lambda rate, number: jitter(number) * (1.3 if rate > 100 else 1.0))
 
     assert [step.outcome for step in steps] == ["pass", "pass", "fail"]
     assert result.outcome == "fail"
 
 
-def test_what_is_not_clear_pauses_at_the_last_share_until_patience_ends(
-    make_window: MakeWindow,
-) -> None:
-    result, steps, _ = roll_out(make_window, lambda rate, number: (0.7, 1.9)[number % 2])
+def test_what_is_not_clear_pauses_at_the_last_share_until_patience_ends() -> None:
+    result, steps, _ = roll_out(lambda rate, number: (0.7, 1.9)[number % 2])
 
     assert [step.outcome for step in steps] == ["pass", "pass", "inconclusive"]
     assert result.outcome == "inconclusive"
@@ -116,9 +104,8 @@ def test_what_is_not_clear_pauses_at_the_last_share_until_patience_ends(
     assert step.seconds == pytest.approx(5 * 20.0, abs=2 * WINDOW_S)
 
 
-def test_what_becomes_clear_while_it_pauses_goes_on(make_window: MakeWindow) -> None:
+def test_what_becomes_clear_while_it_pauses_goes_on() -> None:
     result, steps, _ = roll_out(
-        make_window,
         lambda rate, number: jitter(number) if number > 5 else (0.9, 1.3)[number % 2],
         hold_s=10.0,
         patience=20.0,
