@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response, Security
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from trimton.core.errors import InfrastructureError
-from trimton.plugin.hooks.calls import Answer, FlaggerCall, Health, ModelName, Refusal, VersionName
+from trimton.plugin.hooks.calls import FlaggerCall, Health, ModelName, Refusal, VersionName
 from trimton.plugin.hooks.guard import NOTE, Guard, Limits
 from trimton.plugin.hooks.metrics import CONTENT_TYPE, HookMetrics
 from trimton.plugin.hooks.rulings import Judge, Ruling, RulingOutcome
@@ -33,7 +34,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": Refusal, "description": "Cannot be answered now"},
 }
 _NOT_SO: dict[int | str, dict[str, Any]] = {
-    403: {"model": Answer, "description": "The verdicts do not say so"}
+    403: {"model": Ruling, "description": "The verdicts do not say so"}
 }
 
 
@@ -57,7 +58,7 @@ def build_app(judge: Judge, token: bytes, limits: Limits = NO_MORE_THAN) -> ASGI
     for hook, wanted in FLAGGER_HOOKS.items():
         secured.post(
             f"/flagger/{hook}",
-            response_model=Answer,
+            response_model=Ruling,
             responses=_NOT_SO,
             operation_id=hook,
             summary=f"Flagger's {hook} webhook: 200 where the outcome is {wanted}",
@@ -65,7 +66,7 @@ def build_app(judge: Judge, token: bytes, limits: Limits = NO_MORE_THAN) -> ASGI
 
     @secured.get(
         "/argo/verdict",
-        response_model=Answer,
+        response_model=Ruling,
         operation_id="verdict",
         summary="Argo Rollouts' web metric: look at $.outcome",
     )
@@ -73,8 +74,8 @@ def build_app(judge: Judge, token: bytes, limits: Limits = NO_MORE_THAN) -> ASGI
         request: Request,
         model: Annotated[ModelName, Query()],
         version: Annotated[VersionName, Query()],
-    ) -> Answer:
-        return Answer.of(_rule(judge, metrics, "verdict", request, model, version))
+    ) -> Ruling:
+        return _rule(judge, metrics, "verdict", request, model, version)
 
     @secured.get(
         "/metrics",
@@ -101,7 +102,7 @@ def _flagger(
         subject = call.metadata
         ruling = _rule(judge, metrics, hook, request, subject.model, subject.version)
         status = 200 if ruling.outcome == wanted else 403
-        return JSONResponse(Answer.of(ruling).model_dump(), status)
+        return JSONResponse(asdict(ruling), status)
 
     return answer
 

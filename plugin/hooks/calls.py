@@ -1,13 +1,10 @@
-"""What is asked and answered over HTTP. Source: Flagger's webhooks, Argo Rollouts' web metric."""
+"""What is asked over HTTP. Source: Flagger's webhooks, Argo Rollouts' web metric."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from trimton.plugin.hooks.rulings import Ruling, RulingOutcome
 
 ModelName = Annotated[
     str,
@@ -44,27 +41,6 @@ class FlaggerCall(BaseModel):
     namespace: Annotated[str, Field(max_length=253)]
     phase: Annotated[str, Field(max_length=64)] = ""
     metadata: Subject
-
-
-class Answer(BaseModel):
-    """What the verdicts say. Only ``pass`` lets a version go on."""
-
-    model_config = ConfigDict(frozen=True)
-
-    outcome: RulingOutcome
-    reason: str
-    model: str
-    version: str
-    digest: str | None = None
-    role: str | None = None
-    run: str | None = None
-    policy: str | None = None
-    created: str | None = None
-
-    @classmethod
-    def of(cls, ruling: Ruling) -> Answer:
-        """The same, to be sent."""
-        return cls(**asdict(ruling))
 
 
 class Health(BaseModel):

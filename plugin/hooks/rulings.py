@@ -21,7 +21,10 @@ RulingOutcome = Literal["pass", "fail", "inconclusive", "unknown"]
 
 @dataclass(frozen=True)
 class Ruling:
-    """The answer about one version; ``reason`` is a sentence for whoever waits for it."""
+    """The answer about one version, as it is sent, too; only ``pass`` lets a version go on.
+
+    ``reason`` is a sentence for whoever waits for it.
+    """
 
     outcome: RulingOutcome
     reason: str
