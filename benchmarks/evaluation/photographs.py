@@ -20,6 +20,9 @@ from evaluation.packages import cached, debian_files, imaging
 
 Array = npt.NDArray[Any]
 
+# Photographs, and objects to place before them.
+_Source = tuple[Sequence[Any], Sequence[Path]]
+
 SIZE = 224
 CALIBRATION, TEST = 128, 1024
 _SKIMAGE = "usr/lib/python3/dist-packages/skimage/data"
@@ -43,6 +46,17 @@ def photographs() -> dict[str, Array]:
     return cached("photographs-1", _render)
 
 
+def more_photographs(count: int) -> Array:
+    """``count`` more images of what calibration shows, for fits of many weights: uint8."""
+
+    def render() -> Mapping[str, Array]:
+        rng = np.random.default_rng(0)
+        calibration, _ = _shares(rng)
+        return {"images": _images(*calibration, count, np.random.default_rng(1))}
+
+    return cached(f"more_photographs-1-{count}", render)["images"]
+
+
 def normalised(pixels: Array) -> Array:
     """What EfficientNet-Lite reads: float32, ``(pixel - 127) / 128``."""
     return (pixels.astype(np.float32) - 127) / 128
@@ -50,14 +64,20 @@ def normalised(pixels: Array) -> Array:
 
 def _render() -> Mapping[str, Array]:
     rng = np.random.default_rng(0)
+    calibration, test = _shares(rng)
+    return {
+        "calibration": _images(*calibration, CALIBRATION, rng),
+        "test": _images(*test, TEST, rng),
+    }
+
+
+def _shares(rng: np.random.Generator) -> tuple[_Source, _Source]:
+    """The photographs and objects of calibration, a third of all, and those of the test."""
     scenes, objects = _scenes(), _objects()
     rng.shuffle(scenes)
     rng.shuffle(objects)
     few, some = len(scenes) // 3, len(objects) // 3
-    return {
-        "calibration": _images(scenes[:few], objects[:some], CALIBRATION, rng),
-        "test": _images(scenes[few:], objects[some:], TEST, rng),
-    }
+    return (scenes[:few], objects[:some]), (scenes[few:], objects[some:])
 
 
 def _scenes() -> list[Any]:
