@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from command_line import Program
 from onnx import TensorProto, helper
-
-from trimton.plugin.cli.main import main
 
 QUICK = ("--rounds", "4", "--window", "0.1", "--warmup", "0.02")
 CONFIG_ANY = 'backend: "onnxruntime"\nmax_batch_size: 8\n'
@@ -61,15 +60,7 @@ def data(tmp_path: Path) -> str:
 
 @pytest.fixture
 def run(capsys):
-    """Run the program; gives exit code, standard output and standard error."""
-
-    def call(*arguments: str):
-        with pytest.raises(SystemExit) as ended:
-            main(["compare", *arguments])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+    return Program(capsys, ("compare",))
 
 
 def test_a_slower_variant_is_worse_in_throughput_and_latency(run, models):

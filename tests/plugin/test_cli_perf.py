@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 import psutil
 import pytest
+from command_line import Program
 from onnx import TensorProto, helper
 
 from trimton.perf.targets.endpoint import Endpoint
-from trimton.plugin.cli.main import main
 from trimton.plugin.server.process import TritonServer
 
 QUICK = ("--rounds", "3", "--window", "0.1", "--warmup", "0.02")
@@ -54,15 +54,7 @@ def model_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(capsys):
-    """Run the program; gives exit code, standard output and standard error."""
-
-    def call(*arguments: str):
-        with pytest.raises(SystemExit) as ended:
-            main(["perf", *arguments])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+    return Program(capsys, ("perf",))
 
 
 def test_a_file_is_measured_in_this_process(run, model):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from command_line import Program
 
 from trimton.plugin.cli.main import main
 from trimton.plugin.server.probe import probe_model
@@ -18,15 +19,7 @@ INSTALLER = Path(__file__).parents[2] / "benchmarks" / "perf_analyzer_binary.py"
 
 @pytest.fixture
 def run(capsys):
-    """Run the program; gives exit code, standard output and standard error."""
-
-    def call(*arguments: str):
-        with pytest.raises(SystemExit) as ended:
-            main(["perf", *arguments, "--engine", "perf_analyzer"])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+    return Program(capsys, ("perf",), ("--engine", "perf_analyzer"))
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from command_line import Program
 from onnx import TensorProto, helper
 
 from trimton.perf.formats.traces import read_trace
 from trimton.plugin.cli.load_levels import Endless, concurrency_levels, rate_levels
-from trimton.plugin.cli.main import main
 
 QUICK = ("--rounds", "3", "--window", "0.1", "--warmup", "0.02")
 CONFIG = 'backend: "onnxruntime"\nmax_batch_size: 8\n'
@@ -36,15 +36,7 @@ def model(tmp_path: Path) -> str:
 
 @pytest.fixture
 def run(capsys):
-    """Run the program; gives exit code, standard output and standard error."""
-
-    def call(*arguments: str):
-        with pytest.raises(SystemExit) as ended:
-            main(["perf", *arguments])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+    return Program(capsys, ("perf",))
 
 
 @pytest.fixture

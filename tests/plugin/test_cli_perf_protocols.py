@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from trimton.plugin.cli.main import main
+from command_line import Program
 
 QUICK = ("--rounds", "3", "--window", "0.15", "--warmup", "0.05", "--json")
 DECOUPLED = """
@@ -86,15 +85,7 @@ def server(shared_triton):
 
 @pytest.fixture
 def run(capsys):
-    """Run ``perf``; gives exit code, standard output and standard error."""
-
-    def call(*arguments: str):
-        with pytest.raises(SystemExit) as ended:
-            main(["perf", *arguments])
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+    return Program(capsys, ("perf",))
 
 
 def level_of(result) -> dict:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import Program
 
-from trimton.plugin.cli.main import main
 from trimton.plugin.samples import load_samples
 from trimton.plugin.steps import QuantizeStep
 from trimton.plugin.steps.step import TransformContext
@@ -27,20 +27,13 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    streams = capsys.readouterr()
-    return int(stopped.value.code or 0), streams.out, streams.err
-
-
 def test_the_whole_model_becomes_integers_and_the_account_says_so(
     capsys: pytest.CaptureFixture[str], fused: Path, tmp_path: Path
 ) -> None:
     result = tmp_path / "int8.onnx"
 
-    code, out, _ = run(
-        capsys, "quantize", fused, result, "--data", CALIBRATION, "--target", "avx2", "--json"
+    code, out, _ = Program(capsys)(
+        "quantize", fused, result, "--data", CALIBRATION, "--target", "avx2", "--json"
     )
 
     report = json.loads(out)
@@ -57,8 +50,7 @@ def test_the_whole_model_becomes_integers_and_the_account_says_so(
 def test_a_model_that_is_not_fused_is_told_to_be(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    code, out, _ = run(
-        capsys,
+    code, out, _ = Program(capsys)(
         "quantize",
         FOLDER / "1" / "model.onnx",
         tmp_path / "int8.onnx",
@@ -88,7 +80,7 @@ def test_wrong_options_are_one_sentence_and_nothing_is_written(
 ) -> None:
     result = tmp_path / "int8.onnx"
 
-    code, _, err = run(capsys, "quantize", fused, result, "--data", CALIBRATION, *options)
+    code, _, err = Program(capsys)("quantize", fused, result, "--data", CALIBRATION, *options)
 
     assert code == 2
     assert words in err

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from command_line import Program
 from onnx import TensorProto, helper
-
-from trimton.plugin.cli.main import main
 
 QUICK = ("--rounds", "4", "--window", "0.1", "--warmup", "0.02")
 CONFIG = 'backend: "onnxruntime"\nmax_batch_size: 8\n'
@@ -47,15 +46,7 @@ def data(tmp_path: Path) -> str:
 
 @pytest.fixture
 def run(capsys):
-    """Run the program; gives exit code, standard output and standard error."""
-
-    def call(*arguments: str):
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return call
+    return Program(capsys)
 
 
 def test_right_answers_pass_in_this_process_and_in_batches(run, models, data):

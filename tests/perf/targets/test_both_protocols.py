@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from models import echo_model
+from onnx import TensorProto
 
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.closed_loop import run_closed_loop
@@ -37,22 +37,9 @@ dynamic_batching { max_queue_delay_microseconds: 100 }
 """
 
 
-def echo_model() -> onnx.ModelProto:
-    """Gives back an input of every type, [batch, 3]."""
-
-    def value(prefix, name):
-        return helper.make_tensor_value_info(f"{prefix}_{name}", TYPES[name], ["batch", 3])
-
-    nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in TYPES]
-    graph = helper.make_graph(
-        nodes, "echo", [value("in", n) for n in TYPES], [value("out", n) for n in TYPES]
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
 @pytest.fixture(scope="module")
 def server(shared_triton):
-    shared_triton.write(MODEL, echo_model(), CONFIG)
+    shared_triton.write(MODEL, echo_model(TYPES), CONFIG)
     shared_triton.server.control.load(MODEL)
     yield shared_triton.server
     shared_triton.server.control.unload(MODEL)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from models import echo_model
+from onnx import TensorProto
 
 from trimton.core.errors import InfrastructureError, InputError
 from trimton.perf.load.arms import Load, ServedArm
@@ -35,22 +35,9 @@ dynamic_batching { max_queue_delay_microseconds: 100 }
 """
 
 
-def echo_model() -> onnx.ModelProto:
-    """Gives back an input of every type, [batch, 3]."""
-
-    def value(prefix, name):
-        return helper.make_tensor_value_info(f"{prefix}_{name}", TYPES[name], ["batch", 3])
-
-    nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in TYPES]
-    graph = helper.make_graph(
-        nodes, "echo", [value("in", n) for n in TYPES], [value("out", n) for n in TYPES]
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
 @pytest.fixture(scope="module")
 def endpoint(shared_triton):
-    shared_triton.write("client_echo", echo_model(), BATCHED)
+    shared_triton.write("client_echo", echo_model(TYPES), BATCHED)
     shared_triton.server.control.load("client_echo")
     with Endpoint(shared_triton.server.http_url) as opened:
         yield opened
