@@ -53,8 +53,9 @@ def command(
         typer.Option(
             metavar="NAME",
             help="What says which channels matter: l1, l2 or geometric-median of the weights, "
-            "batchnorm-scale, activation or reconstruction (both need --data), or random as a "
-            "control. [default: l2, or reconstruction for a target]",
+            "batchnorm-scale, activation, reconstruction, taylor or hessian (these need --data, "
+            "the last two torch), or random as a control. [default: l2, or reconstruction for a "
+            "target]",
             show_default=False,
         ),
     ] = None,
@@ -107,7 +108,9 @@ def command(
         ),
     ] = None,
     data: DataOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="For --importance random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="For --importance random, taylor and hessian.")
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
     """Remove the least important channels physically: less to compute with the same kernels.

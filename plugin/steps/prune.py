@@ -31,7 +31,15 @@ class PruneStep(Step):
         0, ge=0, description="Before that, or instead: how many whole blocks or layers go."
     )
     importance: Literal[
-        "l1", "l2", "geometric-median", "batchnorm-scale", "activation", "reconstruction", "random"
+        "l1",
+        "l2",
+        "geometric-median",
+        "batchnorm-scale",
+        "activation",
+        "reconstruction",
+        "taylor",
+        "hessian",
+        "random",
     ] = Field("l2", description="What says which channels matter.")
     allocation: Literal["uniform", "global", "cost"] = Field(
         "uniform",

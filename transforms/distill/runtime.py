@@ -15,7 +15,7 @@ def require_torch() -> None:
     """Raise InputError, naming the extra to install, where torch is missing."""
     if importlib.util.find_spec("torch") is None:
         raise InputError(
-            "training needs torch, which is not installed; install it with "
+            "gradients need torch, which is not installed; install it with "
             "pip install 'trimton[distill]'."
         )
 

@@ -27,8 +27,10 @@ class ChannelMeans:
     absolute: Array
 
 
-def batches(model: ir.Model, samples: Mapping[str, Array]) -> Iterable[Mapping[str, Array]]:
-    """``samples`` (arrays by input name, first axis = samples) as feeds of at most 16.
+def batches(
+    model: ir.Model, samples: Mapping[str, Array], *, at_most: int = _BATCH
+) -> Iterable[Mapping[str, Array]]:
+    """``samples`` (arrays by input name, first axis = samples) as feeds of ``at_most`` so many.
 
     A model with a fixed batch gets that many. Raises InputError where there are fewer.
     """
@@ -37,7 +39,7 @@ def batches(model: ir.Model, samples: Mapping[str, Array]) -> Iterable[Mapping[s
         raise InputError("the samples given have no array for any input of the model.")
     fixed = [spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None]
     count = min(len(samples[spec.name]) for spec in specs)
-    batch = fixed[0] if fixed else min(_BATCH, count)
+    batch = fixed[0] if fixed else min(at_most, count)
     if not count or batch > count:
         raise InputError(f"the samples given are {count}; the model takes {batch} at once.")
     for start in range(0, count - batch + 1, batch):

@@ -22,8 +22,9 @@ from trimton.transforms.prune.ties import Components, Ties
 class Evidence:
     """What a criterion looks at.
 
-    ``means`` are those of channel_means, and ``errors`` [sets] what the readers of a group lose
-    when a set goes as one of the first: both are empty where the criterion needs none.
+    ``means`` are those of channel_means, ``errors`` [sets] what the readers of a group lose when
+    a set goes as one of the first, and ``effects`` [sets] what gradients say that the removal of
+    a set alone does to the outputs: all are empty where the criterion needs none.
     """
 
     ties: Ties
@@ -31,6 +32,7 @@ class Evidence:
     means: Mapping[tuple[str, int], ChannelMeans] = field(default_factory=dict)
     seed: int = 0
     errors: Array = field(default_factory=lambda: np.zeros(0))
+    effects: Array = field(default_factory=lambda: np.zeros(0))
 
 
 Criterion = Callable[[Evidence], Array]
@@ -62,6 +64,11 @@ def reconstruction(evidence: Evidence) -> Array:
     return evidence.errors
 
 
+def by_gradients(evidence: Evidence) -> Array:
+    """What the removal of a set does to the outputs, as gradients tell; see gradients.ESTIMATES."""
+    return evidence.effects
+
+
 def batchnorm_scale(evidence: Evidence) -> Array:
     """The magnitude of BatchNormalization's scale (Liu et al., 2017)."""
     return _summed(evidence, _scales(evidence))
@@ -80,10 +87,13 @@ CRITERIA: Mapping[str, Criterion] = {
     "batchnorm-scale": batchnorm_scale,
     "random": random,
     "reconstruction": reconstruction,
+    "taylor": by_gradients,
+    "hessian": by_gradients,
 }
 NEEDS_MEANS = frozenset({"activation"})
 NEEDS_ERRORS = frozenset({"reconstruction"})
-NEEDS_SAMPLES = NEEDS_MEANS | NEEDS_ERRORS
+NEEDS_GRADIENTS = frozenset({"taylor", "hessian"})
+NEEDS_SAMPLES = NEEDS_MEANS | NEEDS_ERRORS | NEEDS_GRADIENTS
 
 
 def group_scores(scores: Array, groups: Sequence[Group]) -> list[Array]:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from trimton.core.errors import InputError, UnsupportedModelError
+from trimton.transforms.distill.runtime import require_torch
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.fold import fold_small
 from trimton.transforms.graph.normalise import normalise
@@ -24,6 +25,7 @@ from trimton.transforms.prune.groups import Prunable, find_groups
 from trimton.transforms.prune.importance import (
     CRITERIA,
     NEEDS_ERRORS,
+    NEEDS_GRADIENTS,
     NEEDS_MEANS,
     NEEDS_SAMPLES,
     Evidence,
@@ -146,7 +148,23 @@ def _evidence(
         for group, lost in zip(found.groups, losses, strict=True):
             if lost is not None:
                 errors[group.sets[lost.order]] = lost.errors
-    return Evidence(found.ties, found.found, means, settings.seed, errors), losses
+    effects = _effects(work, found, settings, samples)
+    return Evidence(found.ties, found.found, means, settings.seed, errors, effects), losses
+
+
+def _effects(
+    work: ir.Model,
+    found: Prunable,
+    settings: PruneSettings,
+    samples: Mapping[str, Array] | None,
+) -> Array:
+    """What gradients say of every set, where the criterion of ``settings`` asks for it."""
+    if settings.importance not in NEEDS_GRADIENTS or samples is None:
+        return np.zeros(found.found.count)
+    require_torch()
+    from trimton.transforms.prune.gradients import removal_effects  # torch takes seconds to load
+
+    return removal_effects(work, found, samples, settings.importance, settings.seed)
 
 
 def _by_cost(

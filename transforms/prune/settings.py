@@ -29,7 +29,7 @@ class PruneSettings:
     gives the layers behind a cut, where there are samples, the weights that come closest to the
     original. ``statistics`` estimates those of BatchNormalizations anew, where there are samples;
     None: where nothing is refitted, which repairs more.
-    ``seed`` is that of importance "random".
+    ``seed`` is that of importance "random", and of what "taylor" and "hessian" draw.
     Raises InputError for a value that is not one of these.
     """
 
