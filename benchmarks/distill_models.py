@@ -77,7 +77,7 @@ TARGETS = (
     Target("half the channels", CUT, 3.0, 0.3, 30, 0.5),
     Target(
         "an eighth of the MACs",
-        replace(CUT, ratio=None, target_macs=0.13, allocation="cost"),
+        replace(CUT, ratio=0.65, blocks=2),
         5.0,
         1.0,
         60,
