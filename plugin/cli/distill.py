@@ -136,6 +136,14 @@ def command(
             "every epoch.",
         ),
     ] = 0,
+    group_sparsity: Annotated[
+        float,
+        typer.Option(
+            metavar="W",
+            help="Make sets of channels small that `trimton prune` then removes, by W times the "
+            "mean norm of their group (0.3 is much; 0: not). The last weights are then written.",
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seeds everything random.")] = 0,
     threads: Annotated[
         int | None,
@@ -191,6 +199,7 @@ def command(
         patience=patience,
         mixing=mixing,
         views=views,
+        group_sparsity=group_sparsity,
         seed=seed,
         threads=threads,
     )

@@ -70,6 +70,11 @@ class DistillStep(Step):
         description="Augment or mix all samples so many times and store the answers to them; 0: "
         "anew in every epoch.",
     )
+    group_sparsity: float = Field(
+        0.0,
+        description="Make sets of channels small, for a prune step that follows: how many times "
+        "the mean norm of a group is taken off each; 0: not. The last weights are then kept.",
+    )
     threads: int | None = Field(None, description="Threads that compute; all cores if absent.")
 
     @model_validator(mode="after")

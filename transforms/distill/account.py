@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
+import onnx_ir as ir
+
 from trimton.transforms.distill.checkpoint import Ledger
+from trimton.transforms.distill.group_sparsity import weak_half
 from trimton.transforms.distill.objective import Quality
 from trimton.transforms.distill.settings import DistillSettings
 from trimton.transforms.report import Skipped, Step
@@ -21,7 +24,8 @@ def trained_step(
         parts.append(f"agreement {before.agreement:.2%} -> {after.agreement:.2%}")
     if before.accuracy is not None and after.accuracy is not None:
         parts.append(f"accuracy {before.accuracy:.2%} -> {after.accuracy:.2%}")
-    best = f"the best is {ledger.best_epoch}" if ledger.best_epoch else "none of which helped"
+    kept = "kept" if settings.group_sparsity else "best"
+    best = f"the {kept} one is {ledger.best_epoch}" if ledger.best_epoch else "none of which helped"
     return Step(
         name="train",
         what=f"epochs trained, {best}; on {held_out:,} held-out samples {', '.join(parts)}",
@@ -39,6 +43,18 @@ def trained_step(
             "seed": settings.seed,
         },
     )
+
+
+def sparsity_step(
+    student: ir.Model, trained: ir.Model, settings: DistillSettings
+) -> Iterator[Step]:
+    """How small the weaker half of the channels became, where that was asked for."""
+    if not settings.group_sparsity:
+        return
+    before, after = weak_half(student), weak_half(trained)
+    what = f"weaker half of every group's channels: {before:.2%} -> {after:.2%} of all norms"
+    detail = {"strength": settings.group_sparsity, "weak_half": {"before": before, "after": after}}
+    yield Step("group-sparsity", what, 1, detail)
 
 
 def left_out(

@@ -10,10 +10,11 @@ from pathlib import Path
 import onnx_ir as ir
 
 from trimton.core.errors import UnsupportedModelError
-from trimton.transforms.distill.account import left_out, trained_step
+from trimton.transforms.distill.account import left_out, sparsity_step, trained_step
 from trimton.transforms.distill.augment import Augmentation
 from trimton.transforms.distill.batches import Batch
 from trimton.transforms.distill.checkpoint import Ledger
+from trimton.transforms.distill.group_sparsity import GroupSparsity
 from trimton.transforms.distill.interpreter import OnnxModule
 from trimton.transforms.distill.objective import quality
 from trimton.transforms.distill.preparing import Course, prepare
@@ -53,7 +54,8 @@ def distill(
     ``samples`` are arrays by input name, first axis = samples; ``labels`` int64 [N]. ``folder``
     holds the teacher's answers and the state of the training: called again with the same
     arguments, an interrupted training goes on, to the same bits. The result is never worse on
-    held-out samples than ``student``, whose weights are kept where training does not help. A loss
+    held-out samples than ``student``, whose weights are kept where training does not help; with
+    group sparsity the last weights are taken, whatever their loss. A loss
     that is no number ends the training; the best weights before it are kept.
 
     Raises InputError where models, samples, labels or settings do not fit, UnsupportedModelError
@@ -88,9 +90,21 @@ def _trained(
             raise UnsupportedModelError(
                 "it has no weights of floating point or in 8 bits to train."
             )
-        ledger = Trainer(module, objective, lessons, settings, course.state, heard.training).run()
+        sparsity = _sparsity(module, student, settings, settings.epochs * lessons.steps)
+        ledger = Trainer(
+            module, objective, lessons, settings, course.state, heard.training, sparsity
+        ).run()
         module.load_state_dict(ledger.best)
         return form.stored(module.to_onnx(), student), ledger
+
+
+def _sparsity(
+    module: OnnxModule, student: ir.Model, settings: DistillSettings, steps: int
+) -> GroupSparsity | None:
+    """What makes channels small, where ``settings`` ask for it."""
+    if not settings.group_sparsity:
+        return None
+    return GroupSparsity(module, student, settings.group_sparsity, steps, settings.warmup)
 
 
 def _better_one(
@@ -100,13 +114,18 @@ def _better_one(
     ledger: Ledger,
     settings: DistillSettings,
 ) -> tuple[ir.Model, TransformReport]:
-    """``trained`` where it is better than ``student``, judged as it will run: by ONNX Runtime."""
+    """``trained`` where it is better than ``student``, judged as it will run: by ONNX Runtime.
+
+    Where channels were made small it is taken as it is, if only its outputs are numbers.
+    """
     objective, held_out = course.objective, course.lessons.held_out
     old: Mapping[str, Array] = course.untrained
     ask = Answers(trained, objective.kinds, threads=course.threads)
     new: Mapping[str, Array] = ask(held_out.inputs)
     before, after = (quality(objective, made, held_out) for made in (old, new))
     is_better = isfinite(after.loss) and not before.loss <= after.loss
+    if settings.group_sparsity and ledger.best_epoch:
+        is_better = isfinite(after.loss)
     if not is_better:
         trained, after, new = student.clone(), before, old
     return trained, TransformReport(
@@ -115,7 +134,10 @@ def _better_one(
         before=model_cost(student),
         after=model_cost(trained),
         max_relative_difference=_largest_difference(old, new),
-        steps=(trained_step(ledger, before, after, len(held_out), settings),),
+        steps=(
+            trained_step(ledger, before, after, len(held_out), settings),
+            *sparsity_step(student, trained, settings),
+        ),
         skipped=tuple(left_out(ledger, objective.pairs, course.lessons.batch, settings)),
     )
 

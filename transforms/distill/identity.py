@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, fields
 from importlib import metadata
 
 import numpy as np
 import onnx_ir as ir
 
 from trimton.transforms.distill.augment import Augmentation, augmented, inputs_digest
-from trimton.transforms.distill.settings import DistillSettings
+from trimton.transforms.distill.settings import COUNTS_WHERE_USED, DistillSettings
 from trimton.transforms.graph.digest import model_digest
 from trimton.transforms.graph.edit import Array
 
@@ -54,7 +54,7 @@ def identify(
         "versions": versions,
         **{name: getattr(settings, name) for name in _OF_ANSWERS},
     }
-    decisive = {f.name for f in fields(settings) if f.compare}
+    decisive = {f.name for f in fields(settings) if f.compare and _counts(f, settings)}
     training = {
         "answers": answers,
         "student": model_digest(student),
@@ -62,6 +62,10 @@ def identify(
         "threads": threads,
     }
     return Identity(f"answers-{_key(answers)}", f"training-{_key(training)}")
+
+
+def _counts(one: Field[object], settings: DistillSettings) -> bool:
+    return one.metadata != COUNTS_WHERE_USED or getattr(settings, one.name) != one.default
 
 
 def _key(parts: Mapping[str, object]) -> str:

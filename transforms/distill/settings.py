@@ -27,11 +27,15 @@ _BOUNDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("held_out", lambda x: 0 < x < 1, "a share between 0 and 1"),
     ("patience", lambda n: n is None or n >= 1, "a whole number above 0"),
     ("mixing", lambda x: x >= 0, "0 or more"),
+    ("group_sparsity", lambda x: x >= 0, "0 or more"),
     ("views", lambda n: n >= 0, "a whole number, 0 or more"),
     ("threads", lambda n: n is None or n >= 1, "a whole number above 0"),
     ("checkpoint_every_s", lambda x: x >= 0, "0 or more"),
     ("cache_limit_bytes", lambda n: n >= 0, "0 or more"),
 )
+# Metadata of settings that came later: at their defaults they leave the identity of a training as
+# it was, so that states of older versions are gone on with.
+COUNTS_WHERE_USED = {"counts": "where used"}
 _DEFAULT_RATE = {"adamw": 1e-3, "sgd": 0.05}
 
 
@@ -55,6 +59,10 @@ class DistillSettings:
     the share of hard labels in the loss, where there are labels. ``features`` are pairs (value of
     the teacher, value of the student) to be matched, or None for pairs found by name and shape;
     ``feature_weight`` is their weight beside the outputs (0: none are matched).
+
+    Sparsity: ``group_sparsity`` makes sets of channels small that can then be removed (see
+    group_sparsity.GroupSparsity; 0: none): how many times the mean norm of its group is taken off
+    a set, were nothing to work against it. Then the last weights are kept, not the best.
 
     Samples: ``mixing`` mixes each sample with another, by a share drawn from Beta(mixing, mixing)
     (mixup, Zhang et al. 2018, arXiv:1710.09412; 0: none). ``views`` is how many different
@@ -85,6 +93,7 @@ class DistillSettings:
     patience: int | None = None
     mixing: float = 0.0
     views: int = 0
+    group_sparsity: float = field(default=0.0, metadata=COUNTS_WHERE_USED)
     seed: int = 0
     threads: int | None = field(default=None)
     checkpoint_every_s: float = field(default=30.0, compare=False)
@@ -94,6 +103,11 @@ class DistillSettings:
         for name, is_right, want in _BOUNDS:
             if not is_right(getattr(self, name)):
                 raise InputError(f"{name} {getattr(self, name)}: must be {want}.")
+        if self.group_sparsity and self.patience is not None:
+            raise InputError(
+                "patience goes by the held-out loss, which group sparsity makes worse by intent; "
+                "leave one of them out."
+            )
         tables = {"optimiser": OPTIMISERS, "batch_norm": BATCH_NORMS, "precision": PRECISIONS}
         for name, table in tables.items():
             if getattr(self, name) not in table:

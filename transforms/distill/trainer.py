@@ -15,6 +15,7 @@ from trimton.transforms.distill.averages import Averages
 from trimton.transforms.distill.batches import Batch, BatchSource
 from trimton.transforms.distill.checkpoint import Ledger, Tensors, load_state, save_state
 from trimton.transforms.distill.feeds import feeds_of
+from trimton.transforms.distill.group_sparsity import GroupSparsity
 from trimton.transforms.distill.interpreter import OnnxModule
 from trimton.transforms.distill.objective import Objective
 from trimton.transforms.distill.optimisers import optimiser_of
@@ -58,6 +59,7 @@ class Lessons:
 class Trainer:
     """Trains ``student`` towards ``objective``.
 
+    ``sparsity`` makes channels small after every step; then the last weights count as the best.
     State is saved in ``checkpoint``, and what is there already is gone on from: the outcome is the
     same, bit by bit, however often a training is interrupted.
     """
@@ -70,10 +72,12 @@ class Trainer:
         settings: DistillSettings,
         checkpoint: Path,
         on_progress: Callable[[TrainingProgress], None],
+        sparsity: GroupSparsity | None = None,
     ) -> None:
         self._student, self._objective, self._lessons = student, objective, lessons
         self._settings = settings
         self._checkpoint, self._on_progress = checkpoint, on_progress
+        self._sparsity = sparsity
         self._averages = Averages(student, settings.averaging)
         self._optimiser = optimiser_of(student, settings)
         self._saved_at = time.monotonic()
@@ -120,6 +124,8 @@ class Trainer:
             self._optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self._optimiser.step()
+            if self._sparsity is not None:
+                self._sparsity.shrink(done)
             self._averages.update(done)
         return value
 
@@ -127,7 +133,8 @@ class Trainer:
         """``ledger`` after an epoch: the averaged weights are judged, and kept if they are best."""
         with self._averages.in_place():
             loss = self._held_out_loss()
-            is_best = loss < ledger.best_loss
+            # What is sought with sparsity is not the least loss: the last weights are kept.
+            is_best = isfinite(loss) if self._sparsity is not None else loss < ledger.best_loss
             best = _copy(self._student) if is_best else ledger.best
         epoch = ledger.epoch + 1
         judged = replace(
