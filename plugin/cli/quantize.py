@@ -70,6 +70,12 @@ def command(
         bool,
         typer.Option(help="Move outliers of activations into weights first; exact in float."),
     ] = True,
+    compensate: Annotated[
+        bool,
+        typer.Option(
+            help="Round weights of matrix products so that they make up for each other's errors."
+        ),
+    ] = True,
     correct_bias: Annotated[
         bool,
         typer.Option(help="Take the mean error that rounded weights make out of the biases."),
@@ -130,6 +136,7 @@ def command(
         exclude=tuple(exclude or ()),
         equalise=equalise,
         smooth=smooth,
+        compensate=compensate,
         correct_bias=correct_bias,
         refine=refine,
         min_agreement=min_agreement,

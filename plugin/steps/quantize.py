@@ -57,6 +57,11 @@ class QuantizeStep(Step):
     smooth: bool = Field(
         True, description="Move outliers of activations into weights first; exact in float."
     )
+    compensate: bool = Field(
+        True,
+        description="Round weights of matrix products so that they make up for each other's "
+        "errors on the calibration samples.",
+    )
     correct_bias: bool = Field(
         True, description="Take the mean error that rounded weights make out of the biases."
     )

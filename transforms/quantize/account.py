@@ -33,11 +33,20 @@ def account(
         *(range_choice_step(part.ranges) for part in whole.parts if part.ranges is not None),
         *placement_steps(whole.parts, target),
         ranges_step([row for part in whole.parts for row in part.quantised.tensors]),
+        *rounded_steps([name for part in whole.parts for name in part.quantised.rounded]),
         *corrected_steps([name for part in whole.parts for name in part.quantised.corrected]),
         *(mixed_step(part.mixed) for part in whole.parts if part.mixed is not None),
         *refined_steps([layer for part in whole.parts for layer in part.quantised.refined]),
         *([] if executed is None else [executed_step(executed)]),
     )
+
+
+def rounded_steps(layers: Sequence[str]) -> tuple[Step, ...]:
+    """The products whose weights were rounded together, by name in the detail."""
+    if not layers:
+        return ()
+    what = "matrix products whose weights make up for each other's rounding"
+    return (Step("compensate", what, len(layers), {"layers": list(layers)}),)
 
 
 def corrected_steps(layers: Sequence[str]) -> tuple[Step, ...]:

@@ -13,6 +13,7 @@ from trimton.transforms.graph.edit import constant, input_at, only_consumer
 from trimton.transforms.graph.tensors import subgraphs_of
 from trimton.transforms.quantize.clipping import absorbs
 from trimton.transforms.quantize.joining import Joined, join, numbers
+from trimton.transforms.quantize.refusals import small_product_refusal
 from trimton.transforms.quantize.roles import Kernel, Role, weight_axis
 from trimton.transforms.quantize.sharing import Sharing
 from trimton.transforms.quantize.sites import Placement, WeightSite
@@ -73,7 +74,12 @@ def _refusal(node: ir.Node, target: Target) -> str | None:
         return f"{target.name} has no 8-bit kernel for it{hint}"
     if any(not _is_float(input_at(node, index)) for index in kernel.number_indices(node)):
         return "it does not compute on float32"
-    return kernel.refusal(node)
+    return kernel.refusal(node) or _not_worth(node, target)
+
+
+def _not_worth(node: ir.Node, target: Target) -> str | None:
+    """Why ``target`` would take longer for ``node`` in integers than in float."""
+    return small_product_refusal(node, target.least_product) if node.op_type == "MatMul" else None
 
 
 def _encoded(node: ir.Node, kernels: dict[ir.Node, Kernel], joined: Joined) -> Iterator[ir.Value]:

@@ -8,6 +8,12 @@ import onnx_ir as ir
 from trimton.transforms.graph.edit import Editor
 from trimton.transforms.quantize.encoding import Encoding
 
+_SUFFIXES = {
+    "DequantizeLinear": "dequantized",
+    "Mul": "scaled",
+    "QuantizeLinear": "quantized",
+}
+
 
 class QdqNodes:
     """Makes nodes for ``graph``, which is edited with ``editor``; constants are shared."""
@@ -42,6 +48,27 @@ class QdqNodes:
             self._zeros[key] = value
         return value
 
+    def rows(self, name: str, integers: ir.Value, encoding: Encoding) -> list[ir.Node]:
+        """Nodes, in no graph yet, that make floats of ``integers``, rows of table ``name``.
+
+        The last one makes them. Scales of columns multiply afterwards: for a scale that changes
+        from number to number DequantizeLinear has no vectorised kernel, for a single one it has.
+        """
+        if encoding.axis is None:
+            inputs = [integers, *self.parameters(name, encoding)]
+            floats = self.node("DequantizeLinear", name, inputs, ir.DataType.FLOAT)
+            floats.shape = integers.shape
+            return [producer_of(floats)]
+        one = Encoding(
+            encoding.dtype, np.ones((), np.float32), np.zeros((), encoding.dtype.numpy())
+        )
+        (numbers,) = self.rows(f"{name}_numbers", integers, one)
+        scale = encoding.scale.astype(np.float32)
+        columns = self._editor.add_constant(self._graph, f"{name}_scale", scale)
+        scaled = self.node("Mul", name, [numbers.outputs[0], columns], ir.DataType.FLOAT)
+        scaled.shape = integers.shape
+        return [numbers, producer_of(scaled)]
+
     def node(
         self,
         op_type: str,
@@ -51,7 +78,7 @@ class QdqNodes:
         axis: int | None = None,
     ) -> ir.Value:
         """The output of a new node, which is in no graph yet."""
-        suffix = "quantized" if op_type == "QuantizeLinear" else "dequantized"
+        suffix = _SUFFIXES[op_type]
         output = ir.Value(
             name=self._editor.fresh_name(f"{name}_{suffix}"), type=ir.TensorType(dtype)
         )

@@ -20,8 +20,9 @@ from trimton.transforms.quantize.encodings import (
 )
 from trimton.transforms.quantize.explain import TensorAccount, tensor_accounts
 from trimton.transforms.quantize.feature_means import feature_means
-from trimton.transforms.quantize.integer_layers import integer_layers
+from trimton.transforms.quantize.integer_layers import IntegerLayer, integer_layers
 from trimton.transforms.quantize.placement import place
+from trimton.transforms.quantize.product_rounding import ProductRounding
 from trimton.transforms.quantize.ranges import range_method
 from trimton.transforms.quantize.refinement import Refined, refine
 from trimton.transforms.quantize.settings import AUTO, QuantizeSettings
@@ -41,13 +42,15 @@ Samples = Mapping[str, Array] | Iterable[Feed]
 class Quantised:
     """A quantised graph, the encodings of its activations by value, and what refining brought.
 
-    ``corrected`` names the layers whose biases make up for the rounding of their weights;
+    ``rounded`` names the products whose weights make up for each other's rounding, ``corrected``
+    the layers whose biases make up for the rounding of their weights;
     ``tensors`` tells what each encoding covers and loses.
     """
 
     model: ir.Model
     placement: Placement
     encodings: Mapping[str, Encoding]
+    rounded: tuple[str, ...]
     corrected: tuple[str, ...]
     refined: tuple[Refined, ...]
     tensors: tuple[TensorAccount, ...]
@@ -71,6 +74,7 @@ class Quantiser:
         self.histograms: dict[str, Histogram] = {}
         self._means: dict[str, Array] = {}
         self._known_weights: KnownWeights = {}
+        self._rounding = ProductRounding(prepared, self.batches)
 
     def use_method(self, name: str) -> None:
         """From now on, choose ranges by this method. InputError where there is none."""
@@ -101,18 +105,23 @@ class Quantiser:
         model = self.prepared.clone()
         write(model, placement, encodings, constants, integer_bias=self._target.integer_bias)
         model.metadata_props[TARGET_KEY] = self._target.name
+        wanted = self._settings.refine if refined is None else refined
+        rounded: tuple[str, ...] = ()
+        if self._settings.compensate and refined is not False and not wanted:
+            rounded = self._rounding.round(self._layers(model, placement))
         corrected = self._correct_biases(model, placement) if self._settings.correct_bias else ()
         changes: tuple[Refined, ...] = ()
-        wanted = self._settings.refine if refined is None else refined
         if wanted and placement.weights:
             changes = refine(self.prepared, model, placement.weights, self.batches)
         tensors = tensor_accounts(placement, self.histograms, encodings)
-        return Quantised(model, placement, encodings, corrected, changes, tensors)
+        return Quantised(model, placement, encodings, rounded, corrected, changes, tensors)
+
+    def _layers(self, model: ir.Model, placement: Placement) -> tuple[IntegerLayer, ...]:
+        return integer_layers(self.prepared, model, placement.weights)
 
     def _correct_biases(self, model: ir.Model, placement: Placement) -> tuple[str, ...]:
         """Correct the biases of ``model`` in place; the names of their layers."""
-        layers = integer_layers(self.prepared, model, placement.weights)
-        biased = [layer for layer in layers if layer.bias is not None]
+        biased = [x for x in self._layers(model, placement) if x.bias is not None]
         if new := [layer.linear for layer in biased if layer.linear.name not in self._means]:
             self._means |= feature_means(self.prepared, new, self.batches())
         for layer in biased:

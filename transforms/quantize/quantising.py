@@ -26,6 +26,7 @@ from trimton.transforms.graph.session import ORT_ERRORS
 from trimton.transforms.graph.tensors import all_nodes
 from trimton.transforms.quantize.account import account
 from trimton.transforms.quantize.executed import executed_kernels
+from trimton.transforms.quantize.norm_sums import keep_norm_sums
 from trimton.transforms.quantize.parts import Whole, quantise_parts
 from trimton.transforms.quantize.prepare import prepare
 from trimton.transforms.quantize.quantiser import Samples
@@ -57,6 +58,8 @@ def quantize(
     _require_names(prepared, chosen.exclude)
     whole = quantise_parts(prepared, samples, target, chosen)
     _require_weights(whole, target)
+    if target.sums_norms:
+        steps += keep_norm_sums(whole.model)
     differences = _compare(model, whole.model, probes)
     placements = [part.quantised.placement for part in whole.parts]
     nodes = {name for placement in placements for name in placement.nodes}

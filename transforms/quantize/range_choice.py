@@ -17,7 +17,7 @@ from trimton.transforms.report import Step
 # Methods that clip are taken where the error falls to this share of that of the extremes: samples
 # that were not seen reach further than those that were.
 CLIPPING = ("percentile", "mse")
-_WORTH_CLIPPING = 0.9
+_WORTH_CLIPPING = 0.95
 CANDIDATES = ("minmax", *CLIPPING)
 _SAMPLES = 64
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from trimton.transforms.graph.edit import constant, constant_array, input_at
+from trimton.transforms.graph.shapes import known_dims
 from trimton.transforms.quantize.roles import scaling, weight_axis
 
 # A smaller table is not worth a DequantizeLinear of its own.
@@ -49,6 +50,25 @@ def matmul_refusal(node: ir.Node) -> str | None:
         return "its first operand is constant"
     if right is not None and len(right.shape) < 2:
         return "its weight is a vector"
+    return None
+
+
+def small_product_refusal(node: ir.Node, least: int | None) -> str | None:
+    """MatMul of two activations: whether its conversions pay.
+
+    Both factors, and often what becomes of the product, are converted for it alone, and there are
+    no weights to make smaller. The multiply-accumulates for each number converted grow with the
+    smallest dimension, of which ``least`` are needed; no number suffices where that is None. In
+    attention it is the size of a head.
+    """
+    left, right = (known_dims(value) for value in node.inputs[:2])
+    if constant(input_at(node, 1)) is not None or left is None or right is None:
+        return None
+    if least is None:
+        return "it multiplies two activations, which is no faster in 8 bits"
+    known = [size for size in (*left[-2:], right[-1]) if size is not None]
+    if not known or min(known) < least:
+        return f"it multiplies two activations of fewer than {least} columns or rows"
     return None
 
 

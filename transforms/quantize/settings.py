@@ -22,9 +22,11 @@ class QuantizeSettings:
     weight its own scale. ``target`` names the kernels (see targets). ``exclude`` are node names
     (``*`` matches any text) that stay in float. ``equalise`` and ``smooth`` first move scales of
     channels between layers and out of what matrix products read, where that promises less error;
-    the float outputs stay the same. ``correct_bias`` takes the mean error that rounded weights
-    make on the samples out of the biases. ``refine`` rounds weights so that they make up
-    for each other's errors, and corrects biases, layer by layer on the samples.
+    the float outputs stay the same. ``compensate`` rounds weights of
+    matrix products so that they make up for each other's errors on the samples (see
+    product_rounding). ``correct_bias`` takes the mean error that rounded weights
+    make on the samples out of the biases. ``refine`` does both for all layers, one
+    after the other, on what they read in the quantised network.
 
     With ``min_agreement`` (share of samples with the same largest output) or ``min_sqnr_db`` the
     layers that do most harm stay in float, as few as the outputs need for it, and no more than
@@ -40,6 +42,7 @@ class QuantizeSettings:
     exclude: tuple[str, ...] = ()
     equalise: bool = False
     smooth: bool = True
+    compensate: bool = True
     correct_bias: bool = True
     refine: bool = False
     min_agreement: float | None = None

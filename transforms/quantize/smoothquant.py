@@ -25,7 +25,7 @@ from trimton.transforms.report import Step
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 # The expected noise must fall at least to this share: where scales fold away, and for a Mul.
 _WORTH_FOLDING = 0.95
-_WORTH_A_NODE = 0.5
+_WORTH_A_NODE = 0.6
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,9 @@ def _folding(reading: _Reading) -> Sequence[tuple[ir.Node, int]] | None:
             places = [i for i in (1, 0) if constant_array(producer.inputs[i]) is not None][:1]
         case _:
             return None
+    # A single factor stays one: the runtime fuses it with what is around it, in Gelu above all.
     arrays = [constant_array(producer.inputs[place]) for place in places]
-    fits = all(a is not None and (a.size == 1 or a.shape[-1] == a.size == channels) for a in arrays)
+    fits = all(a is not None and a.ndim > 0 and a.shape[-1] == a.size == channels for a in arrays)
     return [(producer, place) for place in places] if places and fits else None
 
 

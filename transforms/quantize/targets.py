@@ -26,7 +26,10 @@ class Target:
     ``activation`` is the type of activations, with the zero point in the middle if ``symmetric``;
     weights are int8 and symmetric everywhere, with a scale for each output channel.
     ``saturates`` says whether two neighbouring products are added in 16 bits. ``integer_bias``
-    asks for biases in int32. ``fuses_here`` says whether ONNX Runtime's CPU provider of an x86
+    asks for biases in int32. ``least_product`` is how large every known dimension of a product of
+    two activations must be for 8 bits to make up for the conversions, None if they never do.
+    ``sums_norms`` asks for sums before layer normalisations in a form that is not fused with them
+    (see norm_sums). ``fuses_here`` says whether ONNX Runtime's CPU provider of an x86
     machine fuses the same kernels. ``refusal`` is why nothing can be quantised for it, if so.
     """
 
@@ -39,6 +42,8 @@ class Target:
     symmetric: bool = False
     saturates: bool = False
     integer_bias: bool = True
+    least_product: int | None = 64
+    sums_norms: bool = True
     fuses_here: bool = True
     refusal: str | None = None
 
@@ -62,8 +67,19 @@ _ALL = (
         activation=ir.DataType.INT8,
         fuses_here=False,
     ),
-    Target("avx512", "x86 with AVX-512 without dot products", ("avx512f",), saturates=True),
-    Target("avx2", "x86 with AVX2; what it can compute, every CPU can", saturates=True),
+    Target(
+        "avx512",
+        "x86 with AVX-512 without dot products",
+        ("avx512f",),
+        saturates=True,
+        least_product=None,
+    ),
+    Target(
+        "avx2",
+        "x86 with AVX2; what it can compute, every CPU can",
+        saturates=True,
+        least_product=None,
+    ),
     Target(
         "tensorrt",
         "TensorRT: signed symmetric activations, biases in float",
@@ -72,6 +88,8 @@ _ALL = (
         activation=ir.DataType.INT8,
         symmetric=True,
         integer_bias=False,
+        least_product=1,
+        sums_norms=False,
         fuses_here=False,
     ),
     Target(

@@ -173,13 +173,9 @@ class _Writer:
             self._written[key] = self._editor.add_constant(self._graph, key, integers)
         node.replace_input_with(0, self._written[key])
         rows = node.outputs[0]
-        scale, zero_point = self._qdq.parameters(name, encoding)
-        axis = None if encoding.axis is None else -1
-        inputs = [rows, scale, zero_point]
-        result = self._qdq.node("DequantizeLinear", name, inputs, ir.DataType.FLOAT, axis)
-        result.shape = rows.shape
-        self._graph.insert_after(node, producer_of(result))
-        reader = producer_of(result)
+        nodes = self._qdq.rows(name, rows, encoding)
+        self._graph.insert_after(node, nodes)
+        reader, result = nodes[0], nodes[-1].outputs[0]
         rows.type = ir.TensorType(encoding.dtype)
         for user, index in tuple(rows.uses()):
             if user is not reader:

@@ -142,17 +142,41 @@ def test_a_clip_that_cuts_zero_off_is_no_range(make_model: Any) -> None:
     assert "n3" not in nodes(0.5)
 
 
-def test_products_of_activations_become_integers(make_model: Any) -> None:
-    model = make_model(
-        "g (float[N,4,8] x, float[8,8] w) => (float[N,4,4] y)"
+def attention(make_model: Any, width: int) -> ir.Model:
+    """The products of a head of ``width`` columns, over rows of a number that is not known."""
+    model: ir.Model = make_model(
+        f"g (float[1,N,8] x, float[8,{width}] w) => (float[1,N,N] y)"
         "{ q = MatMul(x, w) k = MatMul(x, w) t = Transpose<perm=[0,2,1]>(k) y = MatMul(q, t) }",
-        w=MATRIX,
+        w=RNG.normal(size=(8, width)).astype(np.float32),
     )
+    return model
 
-    placement = placed(model)
+
+def test_products_of_large_activations_become_integers(make_model: Any) -> None:
+    placement = placed(attention(make_model, 64))
 
     assert placement.nodes == {"n0", "n1", "n2", "n3"}
     assert "y" not in values_of(placement), "the sums of a matrix product may stay in float"
+
+
+@pytest.mark.parametrize(
+    ("width", "target", "reason"),
+    [
+        (32, "avx512_vnni", "fewer than 64 columns or rows"),
+        (64, "avx2", "no faster in 8 bits"),
+    ],
+)
+def test_products_of_activations_that_do_not_pay_for_conversions_stay_in_float(
+    make_model: Any, width: int, target: str, reason: str
+) -> None:
+    placement = placed(attention(make_model, width), target)
+
+    assert placement.nodes == {"n0", "n1"}
+    assert any(s.what == "MatMul n3" and reason in s.why for s in placement.skipped)
+
+
+def test_tensorrt_gets_small_products_too(make_model: Any) -> None:
+    assert "n3" in placed(attention(make_model, 32), "tensorrt").nodes
 
 
 def test_a_product_with_a_bias_becomes_gemm(make_model: Any) -> None:

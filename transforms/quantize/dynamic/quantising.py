@@ -24,6 +24,7 @@ from trimton.transforms.quantize.dynamic.products import ProductWriter
 from trimton.transforms.quantize.dynamic.recurrent import Lstm, find_lstms, write_lstm
 from trimton.transforms.quantize.dynamic.settings import DynamicSettings
 from trimton.transforms.quantize.integer_rows import IntegerRows, integer_rows
+from trimton.transforms.quantize.norm_sums import keep_norm_sums
 from trimton.transforms.quantize.prepare import prepare
 from trimton.transforms.quantize.products import Product, Table, find_sites
 from trimton.transforms.quantize.targets import Target, target_named
@@ -78,6 +79,7 @@ def quantize_dynamic(
         raise UnsupportedModelError(_nothing(skipped))
     written = _write(work, sites, chosen, target)
     remove_unread(work)
+    sums = keep_norm_sums(work) if target.sums_norms else ()
     difference, unmeasured = measured_difference(model, work, samples)
     return work, TransformReport(
         transform="quantize_dynamic",
@@ -85,7 +87,7 @@ def quantize_dynamic(
         before=model_cost(model),
         after=model_cost(work),
         max_relative_difference=difference,
-        steps=(*raised, *_steps(written, target)),
+        steps=(*raised, *_steps(written, target), *sums),
         skipped=(*skipped, *unmeasured),
     )
 
