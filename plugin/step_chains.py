@@ -80,7 +80,14 @@ class StepChains:
 
 def shared_length(steps: Steps, others: Sequence[Steps]) -> int:
     """How many of ``steps``, from the first on, one of ``others`` begins with as well."""
-    return max((_common(steps, other) for other in others), default=0)
+    common = max((_common(steps, other) for other in others), default=0)
+    return min(common, _with_float_model(steps))
+
+
+def _with_float_model(steps: Steps) -> int:
+    """How many of ``steps`` may be done before: tuning needs what its quantising started from."""
+    names = [step.step for step in steps]
+    return names.index("quantize") if {"quantize", "reconstruct"} <= set(names) else len(steps)
 
 
 def _common(steps: Steps, other: Steps) -> int:

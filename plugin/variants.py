@@ -10,6 +10,7 @@ import onnx_ir as ir
 from trimton.core.errors import InputError
 from trimton.plugin.steps import AnyStep
 from trimton.plugin.steps.step import TransformContext
+from trimton.transforms.graph.quantised import quantised_nodes
 from trimton.transforms.report import TransformReport
 
 
@@ -26,6 +27,8 @@ def apply_steps(
     reports = []
     context = replace(context, original=context.original or model)
     for step in steps:
+        if not quantised_nodes(model):
+            context = replace(context, unquantised=model)
         try:
             model, report = step.apply(model, context)
         except InputError as error:

@@ -22,6 +22,7 @@ COMMANDS = {
     "sparsify": "sparsify",
     "distill": "distill",
     "quantize": "quantize",
+    "reconstruct": "reconstruct",
     "quantize-weights": "quantize_weights",
     "quantize-dynamic": "quantize_dynamic",
     "cast": "cast",

@@ -14,6 +14,7 @@ from trimton.plugin.steps.prune import PruneStep
 from trimton.plugin.steps.quantize import QuantizeStep
 from trimton.plugin.steps.quantize_dynamic import QuantizeDynamicStep
 from trimton.plugin.steps.quantize_weights import QuantizeWeightsStep
+from trimton.plugin.steps.reconstruct import ReconstructStep
 from trimton.plugin.steps.sparsify import SparsifyStep
 
 AnyStep = (
@@ -23,6 +24,7 @@ AnyStep = (
     | SparsifyStep
     | DistillStep
     | QuantizeStep
+    | ReconstructStep
     | QuantizeWeightsStep
     | QuantizeDynamicStep
     | CastStep

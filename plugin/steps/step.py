@@ -33,7 +33,7 @@ class TransformContext:
     what ``target: auto`` means. ``training`` are the samples to train on, with ``seed``;
     ``recipe_folder`` is what files in steps are relative to, ``work_folder`` where a training
     keeps its state, and ``on_progress`` hears of its steps (done, all). ``original`` is the model
-    before the first step.
+    before the first step, ``unquantised`` the last one without integers.
     """
 
     calibration: Samples | None
@@ -44,6 +44,7 @@ class TransformContext:
     work_folder: Path = Path()
     on_progress: Callable[[int, int], None] = lambda done, steps: None
     original: ir.Model | None = None
+    unquantised: ir.Model | None = None
 
     @property
     def calibration_inputs(self) -> Mapping[str, npt.NDArray[np.generic]] | None:

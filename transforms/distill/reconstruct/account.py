@@ -62,9 +62,7 @@ def account(
     return whole, *(unit.step() for unit in units)
 
 
-def left_alone(
-    units: Sequence[TunedUnit], before: float, after: float
-) -> tuple[Skipped, ...]:
+def left_alone(units: Sequence[TunedUnit], before: float, after: float) -> tuple[Skipped, ...]:
     """Units that did not come closer, and all of them where the outputs did not."""
     why = "its output on held-out samples came no closer"
     skipped = [Skipped(unit.name, why) for unit in units if not unit.is_kept]

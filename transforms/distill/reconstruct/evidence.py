@@ -81,7 +81,9 @@ def gather(
     bytes_each = sum(array.nbytes for array in first.values()) / min(_PART, count)
     share = min(1.0, limit_bytes / (bytes_each * count))
     kept = max(1, int(share * tuned))
-    chosen = np.concatenate([np.arange(kept), tuned + np.arange(max(1, int(share * (count - tuned))))])
+    chosen = np.concatenate(
+        [np.arange(kept), tuned + np.arange(max(1, int(share * (count - tuned))))]
+    )
     parts = (made(chosen[start : start + _PART]) for start in range(0, len(chosen), _PART))
     write_stored(folder, parts, len(chosen), lambda done, of: None)
     stored = open_stored(folder)

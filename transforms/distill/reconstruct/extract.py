@@ -17,7 +17,7 @@ def unit_model(model: ir.Model, unit: Unit) -> ir.Model:
     graph = model.graph
     given = [value.name or "" for value in graph.inputs if not value.is_initializer()]
     part = extract(graph, [*unit.sources, *given], unit.targets)
-    made = ir.Model(part, ir_version=model.ir_version, functions=model.functions.values())
+    made = ir.Model(part, ir_version=model.ir_version, functions=tuple(model.functions.values()))
     RemoveUnusedNodesPass()(made)
     for value in list(part.inputs):
         if not value.uses():

@@ -69,9 +69,7 @@ class LayerParameters(nn.Module):
             zero = array_of(model, layer.zero_point).astype(np.float32)
         zero = along_channels(zero, floats, node)
         low, high = _range_in_use(self._integers, is_symmetric=not zero.any())
-        self.rounding = Rounding(
-            _tensor(floats / scale + zero), _tensor(self._integers), low, high
-        )
+        self.rounding = Rounding(_tensor(floats / scale + zero), _tensor(self._integers), low, high)
         self._scale, self._zero = _tensor(scale), _tensor(zero)
         self._read_scale = np.ones((), np.float32)
         if layer.activation is not None:
@@ -92,7 +90,8 @@ class LayerParameters(nn.Module):
 
     def weight(self) -> Tensor:
         """The weight as it is rounded by now, in floats."""
-        return (self.rounding() - self._zero) * self._scale * self.stretch.exp()
+        weight: Tensor = (self.rounding() - self._zero) * self._scale * self.stretch.exp()
+        return weight
 
     def bias(self) -> Tensor:
         """The bias as it is by now, in floats."""
@@ -126,7 +125,8 @@ class LayerParameters(nn.Module):
         outputs = output_axis(self._node)
         others = tuple(axis for axis in range(floats.ndim) if axis != outputs)
         norms = np.sqrt(np.square(floats, dtype=np.float64).sum(axis=others))
-        return norms * (_TYPICAL_STEPS * float(self._read_scale.reshape(-1)[0]))
+        magnitude: Array = norms * (_TYPICAL_STEPS * float(self._read_scale.reshape(-1)[0]))
+        return magnitude
 
 
 class StepParameters(nn.Module):
@@ -165,13 +165,13 @@ class UnitParameters(nn.Module):
         self, layers: Sequence[LayerParameters], activations: Sequence[StepParameters]
     ) -> None:
         super().__init__()
-        self.layers, self.activations = nn.ModuleList(layers), nn.ModuleList(activations)
+        self.parts = nn.ModuleList([*layers, *activations])
         self._layers, self._activations = tuple(layers), tuple(activations)
 
     def replacements(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """By name of a value what stands for it while the unit is tuned."""
-        parts = (*self._layers, *self._activations)
-        return {name: function for part in parts for name, function in part.replacements()}
+        found = dict(pair for layer in self._layers for pair in layer.replacements())
+        return found | dict(pair for step in self._activations for pair in step.replacements())
 
     def undecided(self, sharpness: float) -> Tensor:
         """The sum over layers of what is not decided yet."""
@@ -179,8 +179,10 @@ class UnitParameters(nn.Module):
 
     def groups(self, steps: int) -> list[dict[str, Any]]:
         """The parameters by the rate at which they move."""
+        rates: list[tuple[nn.Parameter, float]]
         rates = [(p.rounding.logit, _ROUNDING_TRAVEL / steps) for p in self._layers]
-        rates += [(p.stretch, _STEP_RATE) for p in (*self._layers, *self._activations)]
+        rates += [(p.stretch, _STEP_RATE) for p in self._layers]
+        rates += [(p.stretch, _STEP_RATE) for p in self._activations]
         rates += [(p.shift, _BIAS_RATE) for p in self._layers]
         rates += [(p.zero_shift, _ZERO_RATE) for p in self._activations]
         return [{"params": [p], "lr": rate} for p, rate in rates if p.requires_grad]

@@ -89,7 +89,7 @@ def _blocks(nodes: Sequence[ir.Node], layers: Mapping[str, QuantisedLayer]) -> l
     begun = 0
     for place, value in [*_narrow_places(nodes, layers), (len(nodes) - 1, None)]:
         stretch = nodes[begun : place + 1]
-        inside = tuple(layers[node.name] for node in stretch if node.name in layers)
+        inside = tuple(layers[name] for n in stretch if (name := n.name or "") in layers)
         outputs = [v for node in stretch for v in node.outputs if v.is_graph_output()]
         ends = dict.fromkeys([*([value] if value is not None else []), *outputs])
         targets = tuple(end.name or "" for end in ends)
