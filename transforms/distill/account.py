@@ -64,7 +64,10 @@ def left_out(
     if ledger.stopped is not None:
         yield Skipped("the rest of the training", ledger.stopped)
     if settings.feature_weight and not pairs:
-        yield Skipped("features", "no values of the two models have the same shape")
+        yield Skipped(
+            "features",
+            "no values of the two models have one shape, or one name and all sizes but one",
+        )
     if settings.batch_norm == "train" and batch == 1:
         why = "a batch is one sample, which has no statistics to speak of"
         yield Skipped("running statistics of BatchNormalizations", why)

@@ -51,8 +51,8 @@ class GroupSparsity:
 
     In ``steps`` steps the penalty takes ``strength`` times the mean norm of a group off its sets,
     were nothing to work against it and all alike; a set with half of the mean loses twice as much.
-    ``warmup`` is that of the learning rate, in whose proportion it acts. Raises UnsupportedModelError where
-    the graph has no groups.
+    ``warmup`` is that of the learning rate, in whose proportion it acts.
+    Raises UnsupportedModelError where the graph has no groups.
     """
 
     def __init__(

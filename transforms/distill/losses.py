@@ -24,6 +24,8 @@ from trimton.transforms.distill.kinds import (
 from trimton.transforms.distill.mixing import MixedLabels
 
 _SMALLEST = 1e-7
+# Of the mean square of the channels: keeps a map from fitting a small batch to the last digit.
+_RIDGE = 1e-3
 
 
 def divergence_of_logits(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -58,6 +60,29 @@ def squared_error(student: Tensor, teacher: Tensor, variance: float) -> Tensor:
     return F.mse_loss(student, teacher) / variance
 
 
+def feature_error(student: Tensor, teacher: Tensor, variance: float) -> Tensor:
+    """squared_error, where need be through the best linear map from ``student`` to ``teacher``.
+
+    Tensors may differ in the size of one axis behind the first, that of the channels. Then the
+    map (with a constant) that explains most of this batch stands between them, as the learned 1x1
+    convolution of Romero et al. 2015 (arXiv:1412.6550) does; in closed form it is the best one at
+    every step, and has no weights to be kept. At the least error it needs no gradient itself.
+    """
+    if student.shape == teacher.shape:
+        return squared_error(student, teacher, variance)
+    (axis,) = (
+        i
+        for i, sizes in enumerate(zip(student.shape, teacher.shape, strict=True))
+        if len({*sizes}) > 1
+    )
+    own, wanted = (_centred_rows(tensor, axis) for tensor in (student, teacher))
+    with torch.no_grad():
+        gram = own.T @ own
+        gram.diagonal().add_(_RIDGE * gram.diagonal().mean().clamp_min(_SMALLEST))
+        best = torch.linalg.solve(gram, own.T @ wanted)
+    return squared_error(own @ best, wanted, variance)
+
+
 def huber_error(student: Tensor, teacher: Tensor, variance: float) -> Tensor:
     """Huber's error: squared up to one standard deviation, then linear (Huber 1964)."""
     deviation = variance**0.5
@@ -82,6 +107,12 @@ def label_loss(student: Tensor, labels: MixedLabels, kind: str) -> Tensor:
     other = F.nll_loss(log_classes, torch.from_numpy(labels.other), reduction="none")
     share = torch.from_numpy(labels.share_of_own)
     return (share * own + (1 - share) * other).mean()
+
+
+def _centred_rows(tensor: Tensor, axis: int) -> Tensor:
+    """[everything else, channels], each channel with the mean 0."""
+    rows = tensor.movedim(axis, -1).flatten(0, -2)
+    return rows - rows.mean(dim=0)
 
 
 def _log(probabilities: Tensor) -> Tensor:

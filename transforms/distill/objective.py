@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trimton.transforms.distill.batches import Batch
 from trimton.transforms.distill.kinds import CLASSES
-from trimton.transforms.distill.losses import OUTPUT_LOSSES, label_loss, squared_error
+from trimton.transforms.distill.losses import OUTPUT_LOSSES, feature_error, label_loss
 from trimton.transforms.distill.mixing import MixedLabels
 from trimton.transforms.distill.pairs import Pair
 from trimton.transforms.graph.edit import Array
@@ -53,7 +53,7 @@ class Objective:
         total = self.output_loss(made, answers, labels)
         if self.pairs:
             distances = [
-                squared_error(made[ours].float(), _tensor(answers[theirs]), self.variances[theirs])
+                feature_error(made[ours].float(), _tensor(answers[theirs]), self.variances[theirs])
                 for theirs, ours in self.pairs
             ]
             total = total + self.feature_weight * torch.stack(distances).mean()

@@ -20,15 +20,16 @@ _NORMALISATIONS = frozenset({"LayerNormalization", "RMSNormalization"})
 
 
 def find_pairs(teacher: ir.Model, student: ir.Model) -> tuple[Pair, ...]:
-    """Pairs (value of the teacher, value of the student) of the same shape, in graph order.
+    """Pairs (value of the teacher, value of the student) of one width or another, in graph order.
 
     Candidates are the ends of residual blocks: sums of two computed values, after the activation
     or normalisation that follows; where there is none, what activations make. Values of the same
-    name belong together. Of those left, the values of one shape are paired in order, from the
-    last one back, as a shallower student lacks some.
+    name belong together where no axis, or only that of the channels, has another size. Of those
+    left, the values of one shape are paired in order, from the last one back, as a shallower
+    student lacks some.
     """
     theirs, ours = _candidates(teacher), _candidates(student)
-    named = [(name, name) for name, shape in ours.items() if theirs.get(name) == shape]
+    named = [(n, n) for n, shape in ours.items() if n in theirs and _is_alike(theirs[n], shape)]
     by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
     taken = {name for name, _ in named}
     for name, shape in theirs.items():
@@ -53,12 +54,19 @@ def check_pairs(teacher: ir.Model, student: ir.Model, pairs: Sequence[Pair]) -> 
                     f"features {pair[0]}={pair[1]}: the {model} has no value {name!r}."
                 )
         old, new = theirs[pair[0]], ours[pair[1]]
-        if old is not None and new is not None and old != new:
+        if old is not None and new is not None and not _is_alike(old, new):
             raise InputError(
                 f"features {pair[0]}={pair[1]}: have the shapes {list(old)} and {list(new)}; "
-                "choose values of one shape."
+                "choose values of one shape but for the channels."
             )
     return tuple(pairs)
+
+
+def _is_alike(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Whether one axis behind the first has another size at most."""
+    if len(old) != len(new) or old[:1] != new[:1]:
+        return False
+    return sum(a != b for a, b in zip(old, new, strict=True)) <= 1
 
 
 def _candidates(model: ir.Model) -> dict[str, tuple[int, ...]]:

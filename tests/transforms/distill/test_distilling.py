@@ -13,6 +13,7 @@ import pytest
 
 from trimton.transforms.distill.distilling import Listeners, distill
 from trimton.transforms.distill.settings import DistillSettings
+from trimton.transforms.distill.teacher import Answers
 from trimton.transforms.graph.digest import model_digest
 from trimton.transforms.graph.inputs import interface
 from trimton.transforms.graph.session import open_session, run
@@ -187,6 +188,26 @@ def test_values_inside_come_closer_where_they_are_matched(
     )
 
     assert distance(matched) < 0.5 * distance(alone)
+
+
+def test_thinner_values_are_matched_through_a_linear_map(
+    network: NetworkMaker, samples: Samples, tmp_path: Path
+) -> None:
+    teacher, student = network(32, 1), network(8, 50)
+
+    def unexplained(model: ir.Model) -> float:
+        """The share of the teacher's hidden values that is no linear map of the student's."""
+        theirs, ours = (Answers(each, ["r"], threads=1)(samples)["r"] for each in (teacher, model))
+        ours = np.column_stack([ours, np.ones(len(ours))])
+        left = theirs - ours @ np.linalg.lstsq(ours, theirs, rcond=None)[0]
+        return float((left**2).mean() / theirs.var())
+
+    settings = replace(QUICK, feature_weight=5.0)
+    alone, _ = distill(teacher, student, samples, QUICK, tmp_path)
+    matched, report = distill(teacher, student, samples, settings, tmp_path)
+
+    assert not report.skipped
+    assert unexplained(matched) < 0.9 * unexplained(alone)
 
 
 def test_a_model_with_a_fixed_batch_is_trained_with_it(

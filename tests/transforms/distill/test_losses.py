@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, rel_entr, softmax
 
 from trimton.transforms.distill.kinds import KINDS
-from trimton.transforms.distill.losses import OUTPUT_LOSSES, label_loss
+from trimton.transforms.distill.losses import OUTPUT_LOSSES, feature_error, label_loss
 from trimton.transforms.distill.mixing import MixedLabels
 
 
@@ -21,6 +21,7 @@ def outputs(kind: str, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), temperature=st.floats(0.5, 8), variance=st.floats(0.1, 10))
 def test_a_loss_is_least_where_both_agree(
     kind: str, seed: int, temperature: float, variance: float
@@ -75,3 +76,35 @@ def test_mixed_labels_count_by_their_shares() -> None:
     expected = -(0.75 * logs[0, 0] + 0.25 * logs[0, 2] + logs[1, 1]) / 2
 
     assert float(label_loss(torch.from_numpy(scores), labels, "logits")) == pytest.approx(expected)
+
+
+def maps(channels: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((40, channels, 3, 3)))
+
+
+def test_features_of_another_width_are_compared_through_the_best_linear_map() -> None:
+    student, others = maps(4, 1), maps(9, 2)
+    mixed = torch.einsum("nchw,kc->nkhw", student, torch.randn(9, 4, dtype=torch.float64)) + 5
+    variance = float(mixed.var(correction=0))
+    rows, wanted = (t.movedim(1, -1).flatten(0, 2).numpy() for t in (student, others))
+    padded = np.column_stack([rows, np.ones(len(rows))])
+    left = wanted - padded @ np.linalg.lstsq(padded, wanted, rcond=None)[0]
+
+    assert float(feature_error(student, mixed, variance)) < 1e-5
+    assert float(feature_error(student, others, 1.0)) == pytest.approx((left**2).mean(), rel=1e-3)
+
+
+def test_features_of_one_width_are_compared_as_they_are() -> None:
+    assert float(feature_error(maps(4, 1), maps(4, 2), 1.0)) > 1.5
+
+
+def test_the_gradient_through_the_best_map_is_that_of_finite_differences() -> None:
+    student, teacher = maps(4, 1)[:3], maps(6, 2)[:3]
+    change, step = maps(4, 3)[:3], 1e-5
+    student.requires_grad_()
+    feature_error(student, teacher, 1.0).backward()
+    slope = float((student.grad * change).sum())
+    with torch.no_grad():
+        ends = [float(feature_error(student + s * change, teacher, 1.0)) for s in (step, -step)]
+
+    assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=0.02)

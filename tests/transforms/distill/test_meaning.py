@@ -75,13 +75,15 @@ BLOCK = """
 """
 
 
-def residual(make_model: ModelMaker, names: list[str]) -> ir.Model:
+def residual(make_model: ModelMaker, names: list[str], width: int = 4) -> ir.Model:
     body = "".join(
         BLOCK.format(n=f"_{name}", x=before, y=name)
         for before, name in zip(["x", *names], names, strict=False)
     )
-    header = "g (float[N,4,6,6] x, float[4,4,3,3] w) => (float[N,4,1,1] y)"
-    weights = {"w": np.random.default_rng(0).standard_normal((4, 4, 3, 3)).astype(np.float32) / 6}
+    size = f"{width},6,6"
+    header = f"g (float[N,{size}] x, float[{width},{width},3,3] w) => (float[N,{width},1,1] y)"
+    kernel = np.random.default_rng(0).standard_normal((width, width, 3, 3))
+    weights = {"w": kernel.astype(np.float32) / 6}
     return make_model(f"{header} {{{body} y = GlobalAveragePool({names[-1]})}}", **weights)
 
 
@@ -93,6 +95,14 @@ def test_ends_of_blocks_are_paired_by_name_then_by_shape_from_the_last_one_back(
     assert find_pairs(teacher, teacher) == tuple((f"r{n}", f"r{n}") for n in (1, 2, 3, 4))
     renamed = residual(make_model, ["q1", "r2", "q3"])
     assert find_pairs(teacher, renamed) == (("r3", "q1"), ("r2", "r2"), ("r4", "q3"))
+
+
+def test_thinner_values_are_paired_by_name(make_model: ModelMaker) -> None:
+    names = ["r1", "r2"]
+    teacher, student = residual(make_model, names, 6), residual(make_model, names, 4)
+
+    assert find_pairs(teacher, student) == (("r1", "r1"), ("r2", "r2"))
+    assert check_pairs(teacher, student, [("r1", "r2")]) == (("r1", "r2"),)
 
 
 def test_a_student_without_its_teachers_shapes_has_no_pairs(make_model: ModelMaker) -> None:
