@@ -61,8 +61,6 @@ MORE: Mapping[str, tuple[str, Callable[[int], Array]]] = {
     ),
     "rapidocr_rec": ("x", lambda count: text_lines.normalised(text_lines.training_lines(count))),
 }
-# A block of 8 channels: 16 would round gentle ratios of narrow layers away.
-BLOCK = 8
 BATCHES = (1, 8)
 BROKEN = 0.5
 UNREPAIRED: Mapping[str, Mapping[str, bool]] = {
@@ -89,9 +87,9 @@ def recoveries(model: str) -> Iterator[Row]:
     """The same cuts, with more and more of what they lost repaired."""
     for ratio in (0.125, 0.25):
         for name, repair in UNREPAIRED.items():
-            settings = PruneSettings(ratio=ratio, multiple=BLOCK, **repair)  # type: ignore[arg-type]
+            settings = PruneSettings(ratio=ratio, **repair)  # type: ignore[arg-type]
             yield Row(f"ratio {ratio:g}, {name}", settings, is_timed=name == "none")
-        settings = PruneSettings(ratio=ratio, multiple=BLOCK, statistics=True)
+        settings = PruneSettings(ratio=ratio, statistics=True)
         name = f"ratio {ratio:g}, statistics + refit"
         yield Row(name, settings, keeps_batchnorm=True, is_timed=False)
 
@@ -103,7 +101,6 @@ def inner(model: str) -> Iterator[Row]:
             ratio=ratio,
             importance="reconstruction",
             exclude=OUTER.get(model, ()),
-            multiple=BLOCK,
         )
         yield Row(f"inner ratio {ratio:g}, refit", settings)
 
@@ -116,7 +113,6 @@ def cost(model: str) -> Iterator[Row]:
             allocation="cost",
             importance="reconstruction",
             exclude=OUTER.get(model, ()),
-            multiple=BLOCK,
         )
         yield Row(f"inner by cost, {target:g} of MACs", settings)
 
