@@ -1,7 +1,9 @@
 """Allocation by cost: the counts that lose least for a given cost.
 
 From the whole model on, the removal of the least error for each unit of cost is made, until the
-target is reached; then whatever fits below the target is given back, where it helps most.
+target is reached; then whatever fits below the target is given back, where it helps most. What
+was removed early may have been a bargain only then: so each group is made whole once more, and
+stays so where the others can make up for it with less error.
 """
 
 from __future__ import annotations
@@ -50,6 +52,10 @@ class Problem:
         gone = len(self.groups[number].sets) - kept
         return 0.0 if elimination is None or not gone else float(elimination.errors[gone - 1])
 
+    def total_loss(self, kept: Sequence[int]) -> float:
+        """The error of the readers of all groups."""
+        return sum(self.loss(number, count) for number, count in enumerate(kept))
+
     def counts(self, number: int) -> Sequence[int]:
         """The counts that one group may keep, ascending."""
         if self.losses[number] is None:
@@ -62,15 +68,45 @@ def least_loss(problem: Problem, model: CostModel, target: float) -> list[int]:
 
     Raises InputError where even the smallest counts cost more.
     """
-    kept = problem.whole()
+    whole = problem.whole()
+    kept = _fitting(problem, model, target, whole)
+    if kept is None:
+        least = model.cost(problem.groups, problem.smallest())
+        share = least / model.cost(problem.groups, whole)
+        raise InputError(
+            f"the target is out of reach: the least that the model can cost is {share:.0%} of "
+            f"what it costs now."
+        )
+    for number, size in enumerate(whole):
+        if kept[number] == size:
+            continue
+        start = [*kept[:number], size, *kept[number + 1 :]]
+        other = _fitting(problem, model, target, start, left_whole=number)
+        if other is not None and problem.total_loss(other) < problem.total_loss(kept):
+            kept = other
+    return kept
+
+
+def _fitting(
+    problem: Problem,
+    model: CostModel,
+    target: float,
+    start: Sequence[int],
+    left_whole: int | None = None,
+) -> list[int] | None:
+    """``start`` with removals until it costs at most ``target``, and what fits given back.
+
+    None where the target is out of reach; the group ``left_whole`` stays as it is.
+    """
+    kept = list(start)
     while model.cost(problem.groups, kept) > target:
-        steps = [step for step in _steps(problem, model, kept, down=True) if step.saved > 0]
+        steps = [
+            step
+            for step in _steps(problem, model, kept, down=True)
+            if step.saved > 0 and step.number != left_whole
+        ]
         if not steps:
-            share = model.cost(problem.groups, kept) / model.cost(problem.groups, problem.whole())
-            raise InputError(
-                f"the target is out of reach: the least that the model can cost is {share:.0%} of "
-                f"what it costs now."
-            )
+            return None
         best = min(steps, key=lambda step: step.lost / step.saved)
         kept[best.number] = best.kept
     while True:

@@ -73,13 +73,15 @@ def test_profiled_time_names_every_layer_and_falls_with_the_counts(chain: ir.Mod
     assert model.cost(found.groups, [16, 16]) == pytest.approx(at_level)
 
 
-def problem(chain: ir.Model, exponents: tuple[float, float]) -> tuple[Problem, CostModel]:
-    """Losses that grow as powers of what is gone, and the cost in multiply-accumulates."""
+def problem(
+    chain: ir.Model, exponents: tuple[float, float], most: tuple[float, float] = (1.0, 1.0)
+) -> tuple[Problem, CostModel]:
+    """Losses that grow up to ``most`` as powers of what is gone; cost in multiply-accumulates."""
     work = prepared(chain)
     found = find(work)
     losses = [
-        Elimination(np.arange(n), (np.arange(1, n + 1) / n) ** exponent)
-        for n, exponent in zip((32, 24), exponents, strict=True)
+        Elimination(np.arange(n), all_gone * (np.arange(1, n + 1) / n) ** exponent)
+        for n, exponent, all_gone in zip((32, 24), exponents, most, strict=True)
     ]
     return Problem(found, losses, Limits(8, 1)), mac_model(work, found)
 
@@ -94,6 +96,15 @@ def test_counts_lose_hardly_more_than_the_best_of_all(chain: ir.Model, share: fl
     fitting = [k for k in every if model.cost(given.groups, k) <= target]
     best = min(sum(given.loss(n, k) for n, k in enumerate(counts)) for counts in fitting)
     assert sum(given.loss(n, k) for n, k in enumerate(kept)) <= 1.3 * best
+
+
+def test_what_was_a_bargain_only_at_first_is_given_back(chain: ir.Model) -> None:
+    given, model = problem(chain, (1.5, 0.5), most=(1.0, 0.3))
+    target = 0.8 * model.cost(given.groups, given.whole())
+    kept = least_loss(given, model, target)
+    every = itertools.product(given.counts(0), given.counts(1))
+    fitting = [list(k) for k in every if model.cost(given.groups, list(k)) <= target]
+    assert kept == min(fitting, key=given.total_loss)
 
 
 def test_a_group_of_unknown_loss_stays_whole(chain: ir.Model) -> None:
