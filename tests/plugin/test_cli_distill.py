@@ -232,6 +232,40 @@ def test_a_recipe_teaches_with_the_original(folder: Path, tmp_path: Path) -> Non
     assert not [node for node in made.graph if node.op_type == "BatchNormalization"]
 
 
+def test_a_recipe_cuts_and_trains_in_turn_and_resumes(folder: Path, tmp_path: Path) -> None:
+    model = load_model(folder / "teacher.onnx")
+    samples = load_samples(folder / "data.npz", input_specs(model))
+    trained = DistillStep(epochs=4, batch=32, learning_rate=0.01)
+    cut = PruneStep(ratio=0.5, multiple=4, refit=False)
+    steps = [cut, trained, cut, trained]
+    every_step = 2 * 4 * (360 // 32)
+
+    def context(work: Path, stop_after: int | None = None) -> TransformContext:
+        heard: list[int] = []
+
+        def hear(done: int, count: int) -> None:
+            heard.append(done)
+            if len(heard) == stop_after:
+                raise KeyboardInterrupt
+
+        return TransformContext(None, (), training=samples, work_folder=work, on_progress=hear)
+
+    whole, reports = apply_steps(model, steps, context(tmp_path / "whole"), "variants.small")
+    losses = [report.steps[0].detail["loss"] for report in reports[1::2]]
+    with pytest.raises(KeyboardInterrupt):
+        # In the second training, behind what the teacher's answers and the first one told.
+        apply_steps(model, steps, context(tmp_path / "work", every_step * 3 // 4), "variants.small")
+    resumed, again = apply_steps(model, steps, context(tmp_path / "work"), "variants.small")
+
+    assert [report.after.parameters for report in reports] == sorted(
+        (report.after.parameters for report in reports), reverse=True
+    )
+    assert losses[0]["after"] < losses[1]["before"]  # both by the original's answers
+    assert losses[1]["after"] < losses[1]["before"]
+    assert model_digest(resumed) == model_digest(whole)
+    assert [report.to_json() for report in again] == [report.to_json() for report in reports]
+
+
 def test_a_recipe_with_labels_needs_samples_that_have_some(folder: Path, tmp_path: Path) -> None:
     model = load_model(folder / "teacher.onnx")
     bare = Samples("bare.npz", load_samples(folder / "bare.npz", input_specs(model)).inputs)
