@@ -1,6 +1,6 @@
 """Which channels of fashion_resnet go, by each criterion, and what is right without them.
 
-    python benchmarks/importance.py [--ratio R] [--images N]
+    python benchmarks/importance.py [--ratio R] [--images N] [--only NAME ...]
 
 Half of every group's channels go by default, in blocks of 8, chosen on unlabelled images. Accuracy
 is that on the 10,000 test images: with statistics of BatchNormalizations estimated anew, and with
@@ -36,13 +36,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--ratio", type=float, default=0.5)
     parser.add_argument("--images", type=int, default=128, help="of calibration, at most 128")
+    parser.add_argument("--only", nargs="+", choices=tuple(CRITERIA), default=tuple(CRITERIA))
     options = parser.parse_args()
     evaluation = EVALUATIONS["fashion_resnet"]()
     model = load_model(evaluation.model)
     samples = {name: array[: options.images] for name, array in evaluation.samples().items()}
     print(f"fashion_resnet: {accuracy(evaluation, model):.2f} %, {options.images} images\n")
     print(f"{'importance':18} {'no refit':>9} {'refit':>7}")
-    for name in CRITERIA:
+    for name in options.only:
         plain = PruneSettings(ratio=options.ratio, importance=name, multiple=8, refit=False)
         found = [
             accuracy(evaluation, prune(model, settings, samples)[0])
