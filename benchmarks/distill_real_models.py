@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,18 +43,14 @@ LEAST_SPEED = 1.5
 
 @dataclass(frozen=True)
 class Row:
-    """A model: its speed over the teacher's, lines read rightly, steps that agree, minutes."""
+    """A model: its speed over the teacher's, lines read rightly, steps that agree."""
 
     speed: float
     lines: float
     agreement: float
-    minutes: float
 
     def text(self, name: str) -> str:
-        return (
-            f"{name:<34} {self.speed:>6.2f} {self.lines:>8.2%} {self.agreement:>10.2%} "
-            f"{self.minutes:>6.1f}"
-        )
+        return f"{name:<34} {self.speed:>6.2f} {self.lines:>8.2%} {self.agreement:>10.2%}"
 
 
 @dataclass(frozen=True)
@@ -70,16 +65,13 @@ class Bench:
         """The model that ``make`` gives, and its row of the table, printed."""
         file, measured = self.work / f"{name}.onnx", self.work / f"{name}.json"
         if not measured.exists():
-            start = time.monotonic()
             save_model(make(), file)
-            minutes = (time.monotonic() - start) / 60
-            row = self._measured(file, minutes)
-            write_text(measured, json.dumps(asdict(row)))
+            write_text(measured, json.dumps(asdict(self._measured(file))))
         row = Row(**json.loads(measured.read_text()))
         print(row.text(name), flush=True)
         return load_model(file), row
 
-    def _measured(self, file: Path, minutes: float) -> Row:
+    def _measured(self, file: Path) -> Row:
         predict = predictor(file)
         test = {"x": text_lines.normalised(text_lines.text_lines()["test"])}
         best = answers(predict, test, OUTPUT).argmax(axis=2)
@@ -88,7 +80,6 @@ class Bench:
             speed=speedup(self.teacher, load_model(file), self.evaluation.request),
             lines=self.evaluation.quality(predict),
             agreement=float((best == wanted).mean()),
-            minutes=minutes,
         )
 
 
@@ -127,7 +118,7 @@ def main() -> None:
         return distill(teacher, student, lines, settings, work, listeners=heard)[0]
 
     cut = PruneSettings(ratio=options.ratio)
-    print(f"{'rapidocr_rec':<34} {'speed':>6} {'lines':>8} {'agreement':>10} {'min':>6}")
+    print(f"{'rapidocr_rec':<34} {'speed':>6} {'lines':>8} {'agreement':>10}")
     bench.row("teacher", lambda: teacher)
     bench.row("pruned", lambda: prune(teacher, replace(cut, refit=False))[0])
     student, refitted = bench.row(
