@@ -2,7 +2,8 @@
 
 What ``refine`` does layer by layer on the quantised network, here on what the products read in
 the float one: no layer has to wait for another, so that a pass over the samples serves many. For
-convolutions, whose patches are many, this is not worth its time.
+convolutions, whose patches are many, this is not worth its time. Integers of four batches in five
+are there to be judged by the others (see Judge), those of all batches to be used then.
 
 Source: Frantar et al. 2023, "GPTQ", arXiv:2210.17323.
 """
@@ -17,6 +18,7 @@ import onnx_ir as ir
 
 from trimton.transforms.graph.edit import Array
 from trimton.transforms.graph.taps import Feed, Taps
+from trimton.transforms.prune.refit.taps import is_held_out
 from trimton.transforms.quantize.integer_layers import IntegerLayer
 from trimton.transforms.quantize.weights.compensation import compensated_rounding
 
@@ -55,10 +57,13 @@ class ProductRounding:
 
     def __init__(self, original: ir.Model, batches: Batches) -> None:
         self._original, self._batches = original, batches
-        self._rounded: dict[str, Array] = {}
+        # By layer: integers of all batches, and of those alone that do not judge.
+        self._rounded: dict[str, tuple[Array, Array]] = {}
 
-    def round(self, layers: Sequence[IntegerLayer]) -> tuple[str, ...]:
+    def round(self, layers: Sequence[IntegerLayer], *, judged: bool) -> tuple[str, ...]:
         """New integers for the products among ``layers``, in place, and their names.
+
+        If ``judged``, every fifth batch has no part in them.
 
         Left alone are convolutions, very long sums and what too few rows say too little about.
         Raises InputError where the model cannot be run on the batches.
@@ -68,13 +73,15 @@ class ProductRounding:
         by_value: dict[str, list[IntegerLayer]] = {}
         for layer in asked:
             by_value.setdefault(layer.linear.read, []).append(layer)
-        for name, moments in _moments(self._original, list(by_value), self._batches):
+        for name, seen, held_out in _moments(self._original, list(by_value), self._batches):
             for layer in by_value[name]:
-                if moments.rows >= _LEAST_ROWS_PER_TERM * layer.features:
-                    self._rounded[layer.linear.name] = _integers(layer, moments)
+                if seen.rows >= _LEAST_ROWS_PER_TERM * layer.features:
+                    fits = [seen] if held_out is None else [seen + held_out, seen]
+                    integers = [_integers(layer, moments) for moments in fits]
+                    self._rounded[layer.linear.name] = (integers[0], integers[-1])
         done = [layer for layer in products if layer.linear.name in self._rounded]
         for layer in done:
-            layer.set_integers(self._rounded[layer.linear.name])
+            layer.set_integers(self._rounded[layer.linear.name][judged])
         return tuple(layer.linear.name for layer in done)
 
 
@@ -91,16 +98,21 @@ def _integers(layer: IntegerLayer, moments: Moments) -> Array:
 
 def _moments(
     model: ir.Model, names: Sequence[str], batches: Batches
-) -> Iterator[tuple[str, Moments]]:
+) -> Iterator[tuple[str, Moments, Moments | None]]:
+    """Each of ``names`` with its moments over the batches that fit, and over those that judge."""
     for start in range(0, len(names), _TAPPED_AT_ONCE):
         some = names[start : start + _TAPPED_AT_ONCE]
         taps = Taps(model, some)
-        found: dict[str, Moments] = {}
-        for feed in batches():
+        found: dict[tuple[str, bool], Moments] = {}
+        for number, feed in enumerate(batches()):
             for name, values in taps(feed).items():
-                new = _of_batch(values)
-                found[name] = found[name] + new if name in found else new
-        yield from found.items()
+                key, new = (name, is_held_out(number)), _of_batch(values)
+                found[key] = found[key] + new if key in found else new
+        yield from (
+            (name, found[name, False], found.get((name, True)))
+            for name in some
+            if (name, False) in found
+        )
 
 
 def _of_batch(values: Array) -> Moments:

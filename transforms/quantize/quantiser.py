@@ -21,6 +21,7 @@ from trimton.transforms.quantize.encodings import (
 from trimton.transforms.quantize.explain import TensorAccount, tensor_accounts
 from trimton.transforms.quantize.feature_means import feature_means
 from trimton.transforms.quantize.integer_layers import IntegerLayer, integer_layers
+from trimton.transforms.quantize.judge import Judge
 from trimton.transforms.quantize.placement import place
 from trimton.transforms.quantize.product_rounding import ProductRounding
 from trimton.transforms.quantize.ranges import range_method
@@ -29,6 +30,10 @@ from trimton.transforms.quantize.settings import AUTO, QuantizeSettings
 from trimton.transforms.quantize.sites import Placement
 from trimton.transforms.quantize.targets import Target
 from trimton.transforms.quantize.write import write
+
+# Weights that fit the samples are taken where they leave this share of the error on others: what
+# they gain elsewhere is less than that.
+_CLEARLY = 0.9
 
 # Where a quantised model says which target it was made for.
 TARGET_KEY = "trimton.quantize.target"
@@ -56,6 +61,15 @@ class Quantised:
     tensors: tuple[TensorAccount, ...]
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A quantised graph, the products rounded together and the layers with corrected biases."""
+
+    model: ir.Model
+    rounded: tuple[str, ...]
+    corrected: tuple[str, ...]
+
+
 class Quantiser:
     """Quantises ``prepared`` (see prepare) for ``target`` with ranges from ``samples``."""
 
@@ -75,6 +89,7 @@ class Quantiser:
         self._means: dict[str, Array] = {}
         self._known_weights: KnownWeights = {}
         self._rounding = ProductRounding(prepared, self.batches)
+        self._judge: Judge | None = None
 
     def use_method(self, name: str) -> None:
         """From now on, choose ranges by this method. InputError where there is none."""
@@ -102,19 +117,37 @@ class Quantiser:
         self._calibrate(placement)
         encodings = activation_encodings(placement, self.histograms, self._method)
         constants = constant_encodings(self.prepared, placement, encodings, self._known_weights)
-        model = self.prepared.clone()
-        write(model, placement, encodings, constants, integer_bias=self._target.integer_bias)
-        model.metadata_props[TARGET_KEY] = self._target.name
+
+        def written(*, compensated: bool, judged: bool = False) -> _Written:
+            model = self.prepared.clone()
+            write(model, placement, encodings, constants, integer_bias=self._target.integer_bias)
+            model.metadata_props[TARGET_KEY] = self._target.name
+            layers = self._layers(model, placement) if compensated else ()
+            rounded = self._rounding.round(layers, judged=judged)
+            corrects = self._settings.correct_bias
+            return _Written(
+                model, rounded, self._correct_biases(model, placement) if corrects else ()
+            )
+
         wanted = self._settings.refine if refined is None else refined
-        rounded: tuple[str, ...] = ()
+        best = written(compensated=False)
         if self._settings.compensate and refined is not False and not wanted:
-            rounded = self._rounding.round(self._layers(model, placement))
-        corrected = self._correct_biases(model, placement) if self._settings.correct_bias else ()
+            tried = written(compensated=True, judged=True)
+            if tried.rounded and self._is_clearly_closer(tried.model, best.model):
+                best = written(compensated=True)
         changes: tuple[Refined, ...] = ()
         if wanted and placement.weights:
-            changes = refine(self.prepared, model, placement.weights, self.batches)
+            changes = refine(self.prepared, best.model, placement.weights, self.batches)
         tensors = tensor_accounts(placement, self.histograms, encodings)
-        return Quantised(model, placement, encodings, rounded, corrected, changes, tensors)
+        return Quantised(
+            best.model, placement, encodings, best.rounded, best.corrected, changes, tensors
+        )
+
+    def _is_clearly_closer(self, new: ir.Model, old: ir.Model) -> bool:
+        """Whether the outputs of ``new`` are, on samples that it was not fitted to."""
+        if self._judge is None:
+            self._judge = Judge(self.prepared, self.batches)
+        return self._judge.error(new) < _CLEARLY * self._judge.error(old)
 
     def _layers(self, model: ir.Model, placement: Placement) -> tuple[IntegerLayer, ...]:
         return integer_layers(self.prepared, model, placement.weights)

@@ -10,7 +10,11 @@ import pytest
 
 from trimton.transforms.graph.edit import constant_array
 from trimton.transforms.quantize import QuantizeSettings, quantize
+from trimton.transforms.quantize.integer_layers import integer_layers
+from trimton.transforms.quantize.prepare import prepare
 from trimton.transforms.quantize.product_rounding import ProductRounding
+from trimton.transforms.quantize.quantiser import Quantiser
+from trimton.transforms.quantize.targets import target_named
 
 ModelMaker = Callable[..., ir.Model]
 
@@ -48,15 +52,21 @@ def loss(model: ir.Model, rows: np.ndarray) -> float:
     return float(np.square(rows @ (weights(model) - MATRIX)).mean())
 
 
+@pytest.mark.parametrize("judged", [False, True])
 @pytest.mark.parametrize("target", ["avx2", "avx512_vnni"])
-def test_rows_that_were_not_seen_lose_less(product: ir.Model, target: str) -> None:
-    samples, unseen = {"x": correlated(512)}, correlated(512)
+def test_rows_that_were_not_seen_lose_less(product: ir.Model, target: str, judged: bool) -> None:
+    prepared, _ = prepare(product)
+    settings = QuantizeSettings("minmax", compensate=False)
+    quantiser = Quantiser(prepared, {"x": correlated(512)}, target_named(target), settings)
+    placement = quantiser.place()
+    model, unseen = quantiser.make(placement).model, correlated(512)
+    plain = loss(model, unseen)
+    layers = integer_layers(prepared, model, placement.weights)
 
-    def made(compensate: bool) -> ir.Model:
-        settings = QuantizeSettings("minmax", target=target, smooth=False, compensate=compensate)
-        return quantize(product, samples, settings)[0]
+    names = ProductRounding(prepared, quantiser.batches).round(layers, judged=judged)
 
-    assert loss(made(True), unseen) < 0.6 * loss(made(False), unseen)
+    assert len(names) == 1
+    assert loss(model, unseen) < 0.6 * plain
 
 
 def test_the_report_names_the_products(product: ir.Model) -> None:
@@ -80,4 +90,4 @@ def test_without_products_no_sample_is_read(product: ir.Model) -> None:
     def never() -> list[dict[str, np.ndarray]]:
         raise AssertionError("the samples were read")
 
-    assert ProductRounding(product, never).round([]) == ()
+    assert ProductRounding(product, never).round([], judged=True) == ()
