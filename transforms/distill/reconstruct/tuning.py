@@ -16,7 +16,6 @@ from trimton.transforms.distill.reconstruct.evidence import Evidence
 from trimton.transforms.distill.reconstruct.parameters import UnitParameters
 from trimton.transforms.distill.reconstruct.rounding import sharpness_at
 from trimton.transforms.distill.reconstruct.settings import ReconstructSettings
-from trimton.transforms.distill.schedule import learning_rate
 from trimton.transforms.distill.teacher import Answers
 from trimton.transforms.graph.edit import Array
 
@@ -35,21 +34,19 @@ def tune(
 ) -> None:
     """Take the steps of unit ``number``, whose graph is ``part``; ``parameters`` learn.
 
-    The error is a share of the one that the unit makes as it is.
+    The error is a share of the one that the unit makes as it is. Rates stay, as in AdaRound: what
+    slows down towards the end leaves roundings undecided.
     """
     module = OnnxModule(part, batch_norm="frozen")
     module.requires_grad_(False)
     replace = parameters.replacements()
     targets = tuple(evidence.goals)
     optimiser = Adam(parameters.groups(settings.steps))
-    rates = [group["lr"] for group in optimiser.param_groups]
     rng = np.random.default_rng((settings.seed, number))
     with torch.no_grad():
         reads, goals = _batch(evidence, rng, settings.batch)
         before = float(_error(module(reads, targets), goals))
     for step in range(settings.steps):
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = learning_rate(step, settings.steps, rate, 0.0)
         reads, goals = _batch(evidence, rng, settings.batch)
         loss = _error(module(reads, targets, replace=replace), goals) / max(before, _SMALLEST)
         share = (step / settings.steps - _FREE) / (1 - _FREE)
