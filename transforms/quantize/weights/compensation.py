@@ -50,7 +50,7 @@ def compensated_rounding(rows: Array, scale: Array, gram: Array, *, is_paired: b
 
 def output_loss(rows: Array, integers: Array, scale: Array, gram: Array) -> Array:
     """The mean squared error that ``integers`` cause, [groups, outputs]."""
-    return _loss(integers * scale[:, :, None] - rows, gram)
+    return _loss(integers.astype(np.float64) * scale[:, :, None] - rows, gram)
 
 
 def _loss(errors: Array, gram: Array) -> Array:
