@@ -63,7 +63,7 @@ MORE: Mapping[str, tuple[str, Callable[[int], Array]]] = {
 }
 BATCHES = (1, 8)
 BROKEN = 0.5
-UNREPAIRED: Mapping[str, Mapping[str, bool]] = {
+REPAIRS: Mapping[str, Mapping[str, bool]] = {
     "none": {"fold_constants": False, "refit": False, "statistics": False},
     "constants": {"refit": False, "statistics": False},
     "refit": {"statistics": False},
@@ -86,7 +86,7 @@ class Row:
 def recoveries(model: str) -> Iterator[Row]:
     """The same cuts, with more and more of what they lost repaired."""
     for ratio in (0.125, 0.25):
-        for name, repair in UNREPAIRED.items():
+        for name, repair in REPAIRS.items():
             settings = PruneSettings(ratio=ratio, **repair)  # type: ignore[arg-type]
             yield Row(f"ratio {ratio:g}, {name}", settings, is_timed=name == "none")
         settings = PruneSettings(ratio=ratio, statistics=True)
