@@ -78,11 +78,11 @@ bench-real: setup ## Pruned, factorised and sparse forms of real models (some ho
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-quantize: setup ## Quantised models beside those of other tools; what calibration costs (an hour)
-	@for name in quantize_models quantize_calibration precision_models; do \
+	@for name in quantize_models quantize_calibration quantize_ablation quantize_targets precision_models; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-distill: $(DEV_STAMP) ## Students beside those of Torch-Pruning, of real models, in few bits (three hours)
-	@for name in interpreter_models distill_models distill_real_models distill_quantised; do \
+	@for name in interpreter_models importance distill_models distill_real_models distill_quantised; do \
 	  echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 bench-promote: server ## Kills during promotions, clients beside them, large repositories, canaries (20 minutes)
