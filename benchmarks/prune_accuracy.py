@@ -5,9 +5,9 @@
 First the same share of every group goes: without any repair, with constants folded, with the
 refit, with the refit of the network as trained (BatchNormalizations inside, their statistics
 estimated anew, fused afterwards), and with the refit and channels chosen by reconstruction. Then
-counts are chosen by cost, for speeds that are measured, beside the uniform allocation at equal
-measured speed. Speed-ups come from interleaved runs on this machine (the lower quartiles of both),
-at batch 1 and 8. Where Debian's dataset-fashion-mnist is installed, accuracy is that on all 10,000
+counts are chosen by cost, for speeds that are measured at batch 8, beside the uniform allocation at
+equal measured speed. Speed-ups come from interleaved runs on this machine (the lower quartiles of
+both), at batch 1 and 8. Where Debian's dataset-fashion-mnist is installed, accuracy is that on all 10,000
 test images, and the speeds are tried with 2,048 training images, without their labels; else with
 the 2,000 of evaluation.npz and the 512 of calibration.npz. Exit code 1 if a target is missed: at
 most 0.4 points lost at 1.8 times the speed, 1.2 at 2.3, and 3 at 3, each within 60 seconds of
@@ -47,6 +47,8 @@ RECOVERIES: Mapping[str, Mapping[str, object]] = {
 }
 # The speed-up asked for -> the points of accuracy that it may cost.
 TARGETS = {1.8: 0.4, 2.3: 1.2, 3.0: 3.0}
+# Speeds are asked for at this batch: with dynamic batching a server runs several samples at once.
+SPEED_BATCH = 8
 MOST_SECONDS = 60
 TRAINING_IMAGES = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 MORE_SAMPLES = 2048
@@ -154,11 +156,14 @@ def targets(bench: Bench, baseline: float, wanted: Mapping[float, float]) -> lis
     holds: list[bool] = []
     for speed, most in wanted.items():
         settings = PruneSettings(
-            target_speedup=speed, allocation="cost", importance="reconstruction"
+            target_speedup=speed,
+            speed_batch=SPEED_BATCH,
+            allocation="cost",
+            importance="reconstruction",
         )
         by_cost = bench.result(settings)
         print(by_cost.line(f"{speed:g}, cost", baseline), f"{-most:>+7.2f}", flush=True)
-        uniform = uniform_at(bench, by_cost.at_1)
+        uniform = uniform_at(bench, by_cost.at_8)
         print(uniform.line(f"{speed:g}, uniform at that speed", baseline), flush=True)
         lost = baseline - by_cost.accuracy
         holds += [lost <= most, by_cost.seconds <= MOST_SECONDS]
@@ -170,7 +175,7 @@ def uniform_at(bench: Bench, speed: float) -> Result:
     for ratio in np.arange(0.1, 0.95, 0.1):
         quick = PruneSettings(ratio=float(ratio), refit=False, fold_constants=False)
         pruned, _ = prune(bench.model, quick)
-        if speedup(bench.model, pruned, bench.feed(1)) >= 0.97 * speed:
+        if speedup(bench.model, pruned, bench.feed(SPEED_BATCH)) >= 0.97 * speed:
             break
     settings = PruneSettings(ratio=float(ratio), importance="reconstruction")
     return bench.result(settings)

@@ -36,9 +36,12 @@ def command(
         typer.Option(
             metavar="X",
             help="Instead of --ratio: how many times as fast as IN the result shall be, measured "
-            "on this machine with one sample; needs --data.",
+            "on this machine; needs --data.",
         ),
     ] = None,
+    speed_batch: Annotated[
+        int, typer.Option(min=1, help="Samples in the runs by which that speed is measured.")
+    ] = 1,
     blocks: Annotated[
         int,
         typer.Option(
@@ -132,6 +135,7 @@ def command(
         blocks=blocks,
         target_macs=target_macs,
         target_speedup=target_speedup,
+        speed_batch=speed_batch,
         importance=importance or ("reconstruction" if is_targeted else "l2"),
         allocation=allocation or ("cost" if is_targeted else "uniform"),
         exclude=tuple(exclude or ()),

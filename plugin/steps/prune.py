@@ -27,6 +27,9 @@ class PruneStep(Step):
     target_speedup: float | None = Field(
         None, description="Instead of ratio: how many times as fast, measured on this machine."
     )
+    speed_batch: int = Field(
+        1, ge=1, description="Samples in the runs by which a speed is measured."
+    )
     blocks: int = Field(
         0, ge=0, description="Before that, or instead: how many whole blocks or layers go."
     )

@@ -13,7 +13,7 @@ from trimton.transforms.factorise.costs import LayerTime, measure, time_options
 from trimton.transforms.factorise.settings import FactoriseSettings
 from trimton.transforms.factorise.targets import reach_macs, reach_speedup, with_harm
 from trimton.transforms.graph.edit import Array
-from trimton.transforms.prune.cost_profile import first_sample
+from trimton.transforms.prune.cost_profile import first_samples
 from trimton.transforms.report import Skipped, Step
 
 _TOO_SLOW = "factorising it saves no time on this machine"
@@ -60,7 +60,7 @@ def _one_by_one(
             ranks[candidate.layer.output] = rank
     times: Mapping[str, LayerTime] = {}
     if settings.measure and ranks:
-        (times,) = measure(work, candidates, [ranks], first_sample(work, samples))
+        (times,) = measure(work, candidates, [ranks], first_samples(work, samples))
         for candidate in candidates:
             output = candidate.layer.output
             if output in ranks and not times[output].is_saved:
@@ -90,7 +90,7 @@ def _over_all(
     settings: FactoriseSettings,
     samples: Mapping[str, Array],
 ) -> Choice:
-    feed = first_sample(work, samples)
+    feed = first_samples(work, samples)
     timed = time_options(work, candidates, feed) if settings.measure else None
     if settings.target_macs is not None:
         asked, kind = settings.target_macs, "share of multiply-accumulates"

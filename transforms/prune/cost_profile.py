@@ -102,14 +102,14 @@ def _undisturbed(times: Sequence[float]) -> float:
     return float(np.quantile(times, 0.25))
 
 
-def first_sample(model: ir.Model, samples: Feed) -> Feed:
-    """A feed of one sample, or of as many as a fixed batch has."""
+def first_samples(model: ir.Model, samples: Feed, batch: int = 1) -> Feed:
+    """A feed of ``batch`` samples, or of as many as a fixed batch has."""
     given = {value.name: value for value in model.graph.inputs}
     feed: dict[str, Array] = {}
     for name, array in samples.items():
         value = given.get(name)
         dim = value.shape[0] if value is not None and value.shape else None
-        feed[name] = array[: dim if isinstance(dim, int) else 1]
+        feed[name] = array[: dim if isinstance(dim, int) else batch]
     return {name: array for name, array in feed.items() if name in given}
 
 

@@ -6,18 +6,16 @@ against the original, and the prediction is corrected by what that shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from trimton.core.errors import InputError
 from trimton.transforms.graph.cost import model_cost
-from trimton.transforms.graph.edit import Array
 from trimton.transforms.prune.cost_allocation import Problem, least_loss
 from trimton.transforms.prune.cost_profile import (
+    Feed,
     Trial,
-    first_sample,
     mac_model,
     speedup,
     time_model,
@@ -47,16 +45,18 @@ def reach(
     target_macs: float | None,
     target_speedup: float | None,
     trial: Trial,
-    samples: Mapping[str, Array],
+    feed: Feed,
 ) -> Goal:
     """The counts that lose least for one of the targets; ``trial`` makes a cut copy of ``work``.
+
+    A speed is that on ``feed``.
 
     Targets are shares of what ``original`` costs, from which whole blocks may be gone in ``work``.
     Raises InputError where the target is out of reach.
     """
     if target_macs is not None:
         return _reach_macs(original, work, problem, target_macs)
-    return _reach_speedup(original, work, problem, target_speedup or 1.0, trial, samples)
+    return _reach_speedup(original, work, problem, target_speedup or 1.0, trial, feed)
 
 
 def _reach_macs(original: ir.Model, work: ir.Model, problem: Problem, target: float) -> Goal:
@@ -74,9 +74,8 @@ def _reach_speedup(
     problem: Problem,
     target: float,
     trial: Trial,
-    samples: Mapping[str, Array],
+    feed: Feed,
 ) -> Goal:
-    feed = first_sample(work, samples)
     levels = [problem.about(share) for share in _PROFILED_SHARES]
     model = time_model(work, problem.found, trial, levels, feed)
     is_whole = len(original.graph) == len(work.graph)

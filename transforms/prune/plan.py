@@ -19,6 +19,7 @@ from trimton.transforms.graph.shapes import infer_shapes, restored_declarations
 from trimton.transforms.prune.activations import ChannelMeans, batches, channel_means
 from trimton.transforms.prune.allocation import ALLOCATIONS, Limits, Request, allocate
 from trimton.transforms.prune.cost_allocation import Problem
+from trimton.transforms.prune.cost_profile import first_samples
 from trimton.transforms.prune.cost_target import Goal, reach
 from trimton.transforms.prune.cut import cut, kept_indices
 from trimton.transforms.prune.groups import Prunable, find_groups
@@ -188,7 +189,8 @@ def _by_cost(
 
     problem = Problem(found, losses, limits)
     targets = settings.target_macs, settings.target_speedup
-    goal = reach(original, work, problem, *targets, trial, samples)
+    feed = first_samples(work, samples, settings.speed_batch)
+    goal = reach(original, work, problem, *targets, trial, feed)
     why = "no linear layer reads it, so that what its removal costs is unknown"
     return [
         Request(count, count, why if lost is None else None)

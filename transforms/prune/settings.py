@@ -19,7 +19,8 @@ class PruneSettings:
 
     One of three says how many channels go. ``ratio`` is the share of those that can go, above 0
     and below 1. ``target_macs`` is the share of the multiply-accumulates that may stay,
-    ``target_speedup`` how many times as fast as the model the result shall be on this machine.
+    ``target_speedup`` how many times as fast as the model the result shall be on this machine, with
+    ``speed_batch`` samples in a run.
     ``blocks`` is how many whole blocks go, first or instead; it needs samples.
     ``importance`` is a name of importance.CRITERIA. ``allocation`` is one of
     allocation.ALLOCATIONS for a ratio, "cost" for a target. ``exclude`` are patterns (``*``,
@@ -46,11 +47,14 @@ class PruneSettings:
     refit: bool = True
     statistics: bool | None = None
     blocks: int = 0
+    speed_batch: int = 1
 
     def __post_init__(self) -> None:
         for name, table in _NAMES.items():
             if (chosen := getattr(self, name)) not in table:
                 raise InputError(f"{name} {chosen!r}: is not known; choose {', '.join(table)}.")
+        if self.speed_batch < 1:
+            raise InputError(f"speed batch {self.speed_batch}: must be a whole number above 0.")
         if self.block < 1 or self.min_kept < 1:
             raise InputError("the multiple and the minimum kept must be whole numbers above 0.")
         self._check_goal()

@@ -11,11 +11,11 @@ import pytest
 
 from trimton.core.errors import InputError
 from trimton.transforms.graph.cost import model_cost
-from trimton.transforms.prune import PruneSettings, prune
+from trimton.transforms.prune import PruneSettings, cost_target, prune
 from trimton.transforms.prune.allocation import Limits
 from trimton.transforms.prune.cost_allocation import Problem, least_loss
 from trimton.transforms.prune.cost_model import CostModel
-from trimton.transforms.prune.cost_profile import mac_model, time_model
+from trimton.transforms.prune.cost_profile import Feed, mac_model, time_model
 from trimton.transforms.prune.cut import cut, kept_indices
 from trimton.transforms.prune.plan import find, prepared
 from trimton.transforms.prune.refit.elimination import Elimination
@@ -144,6 +144,25 @@ def test_a_speedup_is_measured_and_reported(chain: ir.Model) -> None:
     assert step.detail["reached"] > 0
 
 
+def test_a_speed_is_that_of_as_many_samples_as_a_run_has(
+    chain: ir.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: set[int] = set()
+    measure = cost_target.speedup
+
+    def speedup(model: ir.Model, other: ir.Model, feed: Feed) -> float:
+        batches.update(len(array) for array in feed.values())
+        return measure(model, other, feed)
+
+    monkeypatch.setattr(cost_target, "speedup", speedup)
+    for value in (*chain.graph.inputs, *chain.graph.outputs):
+        assert value.shape is not None
+        value.shape = ir.Shape(["N", *list(value.shape)[1:]])
+    settings = PruneSettings(target_speedup=1.1, speed_batch=8, multiple=8, allocation="cost")
+    prune(chain, settings, SAMPLES)
+    assert batches == {8}
+
+
 def test_a_speedup_out_of_reach_names_the_fastest(chain: ir.Model) -> None:
     with pytest.raises(InputError, match=r"target speedup 1000: is out of reach; the fastest"):
         prune(chain, PruneSettings(target_speedup=1000, multiple=8, allocation="cost"), SAMPLES)
@@ -152,6 +171,7 @@ def test_a_speedup_out_of_reach_names_the_fastest(chain: ir.Model) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"ratio": 0.5, "speed_batch": 0}, "speed batch 0: must be a whole number"),
         ({}, "give one of ratio, target macs and target speedup"),
         ({"ratio": 0.5, "target_macs": 0.5}, "and only one"),
         ({"ratio": 0.5, "allocation": "cost"}, "allocation 'cost': does not fit"),
