@@ -8,6 +8,8 @@ Torch-Pruning from the PyTorch source, cut to about as few multiply-accumulates 
 many seconds in the same way. Accuracy is that on the 10,000 test images; speed is that in ONNX
 Runtime in interleaved runs (the lower quartiles), at batch 1, 8 and 32, over the teacher's.
 
+The same student is judged in int8, too: quantising it costs no training.
+
 State is kept in ``--work``, so that a benchmark that was killed goes on. ``--quick`` trains the
 first student for two epochs. Exit code 1 if a target is missed: at most 0.3 points lost at 3 times
 the speed, 1.0 at 5 times, each within 20 minutes of training. Needs Debian's
@@ -31,6 +33,7 @@ from evaluation.evaluation import Evaluation, predictor
 from torch_pruning_rival import pruned_and_distilled
 
 from trimton.core.files import write_text
+from trimton.perf.hardware import describe
 from trimton.plugin.samples import Samples, import_function, load_samples
 from trimton.plugin.server.installation import home
 from trimton.transforms.distill.distilling import Listeners, distill
@@ -40,9 +43,12 @@ from trimton.transforms.fuse import fuse
 from trimton.transforms.graph.cost import model_cost
 from trimton.transforms.graph.inputs import input_specs
 from trimton.transforms.graph.load import load_model
+from trimton.transforms.graph.quantised import quantised_nodes
 from trimton.transforms.graph.save import save_model
 from trimton.transforms.prune import PruneSettings, prune
 from trimton.transforms.prune.cost_profile import speedup
+from trimton.transforms.quantize import QuantizeSettings, quantize
+from trimton.transforms.quantize.targets import target_of_processor
 
 BATCHES = (1, 8, 32)
 MOST_SECONDS = 20 * 60
@@ -61,7 +67,8 @@ class Target:
     """A student, the speed that it must have at one batch at least, and what it may lose.
 
     ``epochs`` make up about as many minutes for every student. ``rival_ratio`` is the share of
-    channels that the rival cuts for about as few MACs.
+    channels that the rival cuts for about as few MACs. ``is_quantised`` says that the speed is that
+    of the trained student in int8.
     """
 
     name: str
@@ -70,11 +77,19 @@ class Target:
     most_points_lost: float
     epochs: int
     rival_ratio: float
+    is_quantised: bool = False
+
+    @property
+    def student(self) -> str:
+        """What is trained: the same for targets whose names differ behind a comma."""
+        return self.name.split(",")[0]
 
 
+INT8 = QuantizeSettings(target=target_of_processor(describe().instruction_sets).name)
 CUT = PruneSettings(ratio=0.5, multiple=16, refit=False)
 TARGETS = (
     Target("half the channels", CUT, 3.0, 0.3, 30, 0.5),
+    Target("half the channels, int8", CUT, 5.0, 1.0, 30, 0.5, is_quantised=True),
     Target(
         "an eighth of the MACs",
         replace(CUT, ratio=0.65, blocks=2),
@@ -148,6 +163,8 @@ class Course:
         for with_labels in (False, True):
             trained, seconds = self._distilled(target, student, with_labels)
             words = "with labels" if with_labels else "without labels"
+            if target.is_quantised:
+                trained, _ = quantize(fuse(trained)[0], INT8, self.evaluation.samples())
             yield self._row(f"{target.name}, {words}", trained, macs, seconds)
         if with_rival:
             rival = pruned_and_distilled(
@@ -164,7 +181,7 @@ class Course:
         self, target: Target, student: ir.Model, with_labels: bool
     ) -> tuple[ir.Model, float]:
         settings = replace(self.settings, epochs=target.epochs)
-        clock = Clock(self.work / f"{target.name}-{with_labels}-{target.epochs}.seconds")
+        clock = Clock(self.work / f"{target.student}-{with_labels}-{target.epochs}.seconds")
 
         def on_progress(now: TrainingProgress) -> None:
             clock.tick()
@@ -195,7 +212,7 @@ class Course:
             return 100 * self.evaluation.quality(predictor(file))
 
     def _row(self, name: str, model: ir.Model, macs: float, seconds: float) -> Row:
-        fused, _ = fuse(model)
+        fused = model if quantised_nodes(model) else fuse(model)[0]
         feeds = [{n: a[:count] for n, a in self.training.inputs.items()} for count in BATCHES]
         speeds = tuple(speedup(self.fused, fused, feed) for feed in feeds)
         return Row(name, macs, speeds, self.accuracy(fused), seconds)
