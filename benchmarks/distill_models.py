@@ -164,7 +164,7 @@ class Course:
             trained, seconds = self._distilled(target, student, with_labels)
             words = "with labels" if with_labels else "without labels"
             if target.is_quantised:
-                trained, _ = quantize(fuse(trained)[0], INT8, self.evaluation.samples())
+                trained, _ = quantize(fuse(trained)[0], self.evaluation.samples(), INT8)
             yield self._row(f"{target.name}, {words}", trained, macs, seconds)
         if with_rival:
             rival = pruned_and_distilled(
